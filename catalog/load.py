@@ -1,0 +1,151 @@
+"""The files of catalog/data become rows. Files win over rows; nothing is written unless something differs."""
+
+import datetime
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from django.db import models, transaction
+
+from catalog.models import Author, Authorship, Category, Claim, Entry, Link, Topic, Work
+
+DATA = Path(__file__).resolve().parent / "data"
+WORK_FIELDS = ("title", "kind", "arxiv_id", "doi", "url", "venue", "authors_complete", "metadata_verified",
+               "metadata_source")  # fmt: skip
+CLAIM_FIELDS = ("statement", "metric", "direction", "value", "unit", "conditions", "place", "source", "verified",
+                "needs")  # fmt: skip
+ENTRY_FIELDS = ("month", "tag", "bold", "title", "highlights", "stars")
+
+
+class BadData(ValueError):
+    """A file is not what was expected; the message is one line that names it."""
+
+
+def load(folder: Path = DATA) -> dict[str, int]:
+    """Bring the database in line with `folder`, in one transaction; counts of rows created, updated, removed."""
+    counts = {"created": 0, "updated": 0, "unchanged": 0, "removed": 0}
+    paths = sorted((folder / "papers").glob("*.yaml"))
+    with transaction.atomic():
+        works = {path.stem: _load_work(path, counts) for path in paths}
+        _load_list(folder / "list.yaml", works, counts)
+        counts["removed"] += Work.objects.exclude(slug__in=works).delete()[0]
+    return counts
+
+
+def _read(path: Path) -> dict:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadData(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise BadData(f"{path.name}: expected a mapping, got {type(data).__name__}")
+    return data
+
+
+def _take(path: Path, data: dict, field: str) -> Any:
+    if field not in data:
+        raise BadData(f"{path.name}: expected the field {field}, got only {', '.join(map(str, data)) or 'none'}")
+    return data[field]
+
+
+def published(path: Path, text: str) -> tuple[datetime.date, str]:
+    """A date as far as it is known, and how far: 2023-09-29, 2023-10 or 2022."""
+    parts = str(text).split("-")
+    try:
+        numbers = [int(part) for part in parts]
+        return datetime.date(*(numbers + [1, 1])[:3]), ("year", "month", "day")[len(parts) - 1]
+    except (ValueError, IndexError):
+        raise BadData(f"{path.name}: published: expected YYYY, YYYY-MM or YYYY-MM-DD, got {text!r}") from None
+
+
+def _load_work(path: Path, counts: dict) -> Work:
+    data = _read(path)
+    if _take(path, data, "slug") != path.stem:
+        raise BadData(f"{path.name}: slug: expected {path.stem!r}, got {data['slug']!r}")
+    fields = {name: _take(path, data, name) for name in WORK_FIELDS}
+    fields |= {"doi": fields["doi"] or "", "venue": fields["venue"] or ""}
+    if fields["kind"] not in Work.Kind.values:
+        raise BadData(f"{path.name}: kind: expected one of {', '.join(Work.Kind.values)}, got {fields['kind']!r}")
+    fields["published"], fields["published_precision"] = published(path, _take(path, data, "published"))
+    work = _upsert(Work, {"slug": path.stem}, fields, counts)
+    _set_authors(work, _take(path, data, "authors"), counts)
+    names = set(_take(path, data, "topics"))
+    if names != {topic.name for topic in work.topics.all()}:
+        work.topics.set([Topic.objects.get_or_create(name=name)[0] for name in sorted(names)])
+    kept = []
+    for position, claim in enumerate(_take(path, data, "claims")):
+        fields = {name: _take(path, claim, name) for name in CLAIM_FIELDS} | {"position": position}
+        if fields["direction"] not in Claim.Direction.values:
+            expected = ", ".join(Claim.Direction.values)
+            raise BadData(
+                f"{path.name}: {claim['id']}: direction: expected one of {expected}, got {fields['direction']!r}"
+            )
+        kept.append(_upsert(Claim, {"work": work, "key": _take(path, claim, "id")}, fields, counts).pk)
+    _remove(work.claims.exclude(pk__in=kept), counts)
+    return work
+
+
+def _set_authors(work: Work, names: list[str], counts: dict) -> None:
+    if names == [a.author.name for a in work.authorships.select_related("author")]:
+        return
+    work.authorships.all().delete()
+    authors = [Author.objects.get_or_create(name=name)[0] for name in names]
+    Authorship.objects.bulk_create(Authorship(work=work, author=a, position=i) for i, a in enumerate(authors))
+    counts["updated"] += 1
+
+
+def _load_list(path: Path, works: dict[str, Work], counts: dict) -> None:
+    kept_categories, kept_entries = [], []
+    for position, group in enumerate(_take(path, _read(path), "categories")):
+        key = {"slug": _take(path, group, "anchor").lower()}
+        category = _upsert(Category, key, {"name": _take(path, group, "name"), "position": position}, counts)
+        kept_categories.append(category.pk)
+        for place, row in enumerate(_take(path, group, "entries")):
+            if _take(path, row, "work") not in works:
+                raise BadData(f"{path.name}: {category.name}: expected a work of papers/, got {row['work']!r}")
+            fields = {name: _take(path, row, name) for name in ENTRY_FIELDS} | {"position": place}
+            fields["month"] = fields["month"].replace(".", "-")
+            entry = _upsert(Entry, {"category": category, "work": works[row["work"]]}, fields, counts)
+            kept_entries.append(entry.pk)
+            _set_links(path, entry, row, counts)
+    _remove(Entry.objects.exclude(pk__in=kept_entries), counts)
+    _remove(Category.objects.exclude(pk__in=kept_categories), counts)
+
+
+def _set_links(path: Path, entry: Entry, row: dict, counts: dict) -> None:
+    roles = ((Link.Role.PAPER, "links"), (Link.Role.CODE, "code"))
+    wanted = [
+        (r.value, i, link["label"], link["url"]) for r, name in roles for i, link in enumerate(_take(path, row, name))
+    ]
+    if sorted(wanted) == sorted(entry.links.values_list("role", "position", "label", "url")):
+        return
+    entry.links.all().delete()
+    Link.objects.bulk_create(
+        Link(entry=entry, role=role, position=i, label=label, url=url) for role, i, label, url in wanted
+    )
+    counts["updated"] += 1
+
+
+def _upsert(model: type[models.Model], key: dict, fields: dict, counts: dict) -> Any:
+    """The row with `key`, made or changed so that it has `fields`; an equal row is not written."""
+    row = model.objects.filter(**key).first()
+    if row is None:
+        counts["created"] += 1
+        return model.objects.create(**key, **fields)
+    changed = [name for name, value in fields.items() if getattr(row, name) != value]
+    counts["updated" if changed else "unchanged"] += 1
+    if changed:
+        model.objects.filter(pk=row.pk).update(**{name: fields[name] for name in changed})
+    return row
+
+
+def _remove(rows: models.QuerySet, counts: dict) -> None:
+    counts["removed"] += rows.count()
+    rows.delete()
+
+
+def totals() -> Iterable[str]:
+    """ "12 categories", "84 entries" … as the database has them now."""
+    for model in (Category, Entry, Work, Claim):
+        yield f"{model.objects.count()} {model._meta.verbose_name_plural}"

@@ -1,0 +1,196 @@
+"""The curated papers: works, the list's entries, and the claims the papers make."""
+
+from django.db import models
+
+
+class Category(models.Model):
+    """A heading of the list, in the list's order."""
+
+    name = models.CharField(max_length=200, unique=True)
+    slug = models.SlugField(max_length=80, unique=True)
+    position = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["position"]
+        verbose_name_plural = "categories"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Author(models.Model):
+    """A person or group, by name."""
+
+    name = models.CharField(max_length=200, unique=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Topic(models.Model):
+    """A subject of works, such as kv-cache."""
+
+    name = models.SlugField(max_length=80, unique=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class WorkQuerySet(models.QuerySet):
+    """Works as pages need them."""
+
+    def for_list(self) -> "WorkQuerySet":
+        """With all that a row of the list shows, and all that a search reads."""
+        return self.select_related("reproduction").prefetch_related(
+            "authorships__author", "topics", "claims", "entries__category", "entries__links"
+        )
+
+    def for_page(self) -> "WorkQuerySet":
+        """With all that the page of one work shows."""
+        return self.for_list()
+
+
+class Work(models.Model):
+    """A paper, blog post, notes, docs page or survey of the list."""
+
+    class Kind(models.TextChoices):
+        PAPER = "paper"
+        SURVEY = "survey"
+        BLOG = "blog", "blog post"
+        DOCS = "docs", "documentation"
+        NOTES = "notes", "course notes"
+
+    class Precision(models.TextChoices):
+        DAY = "day"
+        MONTH = "month"
+        YEAR = "year"
+
+    slug = models.SlugField(max_length=80, unique=True)
+    title = models.CharField(max_length=400)
+    kind = models.CharField(max_length=10, choices=Kind)
+    arxiv_id = models.CharField(max_length=20, null=True, blank=True, unique=True)
+    doi = models.CharField(max_length=120, blank=True)
+    url = models.URLField(max_length=400)
+    published = models.DateField(help_text="the first day of what is known")
+    published_precision = models.CharField(max_length=5, choices=Precision, default=Precision.DAY)
+    venue = models.CharField(max_length=200, blank=True)
+    authors_complete = models.BooleanField(default=True)
+    metadata_verified = models.BooleanField(default=False)
+    metadata_source = models.CharField(max_length=400, blank=True)
+    authors = models.ManyToManyField(Author, through="Authorship", related_name="works")
+    topics = models.ManyToManyField(Topic, related_name="works")
+
+    objects = WorkQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def published_text(self) -> str:
+        """The date as far as it is known: 2023-09-29, 2023-10 or 2022."""
+        return self.published.isoformat()[: {"day": 10, "month": 7, "year": 4}[self.published_precision]]
+
+
+class Authorship(models.Model):
+    """An author's place among a work's authors."""
+
+    work = models.ForeignKey(Work, on_delete=models.CASCADE, related_name="authorships")
+    author = models.ForeignKey(Author, on_delete=models.PROTECT, related_name="authorships")
+    position = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["work", "position"], name="author_position_once")]
+
+    def __str__(self) -> str:
+        return f"{self.author} of {self.work}"
+
+
+class Entry(models.Model):
+    """A work in a category of the list, with what its curator wrote: month, tag, title, flames, stars."""
+
+    category = models.ForeignKey(Category, on_delete=models.CASCADE, related_name="entries")
+    work = models.ForeignKey(Work, on_delete=models.CASCADE, related_name="entries")
+    position = models.PositiveIntegerField()
+    month = models.CharField(max_length=7, help_text="the month as listed, 2023-10")
+    tag = models.CharField(max_length=120)
+    bold = models.BooleanField(default=False, help_text="whether the list sets the tag in bold")
+    title = models.CharField(max_length=400)
+    highlights = models.PositiveIntegerField(default=0, help_text="flames")
+    stars = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["category__position", "position"]
+        verbose_name_plural = "entries"
+        constraints = [
+            models.UniqueConstraint(fields=["category", "work"], name="entry_once"),
+            models.CheckConstraint(condition=models.Q(stars__lte=5), name="entry_stars"),
+        ]
+
+    def __str__(self) -> str:
+        return f"[{self.tag}] {self.title}"
+
+
+class Link(models.Model):
+    """A link of an entry, as the list has it."""
+
+    class Role(models.TextChoices):
+        PAPER = "paper"
+        CODE = "code"
+
+    entry = models.ForeignKey(Entry, on_delete=models.CASCADE, related_name="links")
+    role = models.CharField(max_length=5, choices=Role)
+    label = models.CharField(max_length=120)
+    url = models.URLField(max_length=400)
+    position = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["role", "position"]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class Claim(models.Model):
+    """What a work says of itself: a statement, perhaps a figure, and where it stands. Our bounds are not here."""
+
+    class Direction(models.TextChoices):
+        ABOUT = "about"
+        AT_MOST = "at_most", "at most"
+        AT_LEAST = "at_least", "at least"
+        TREND = "trend", "stated without a single figure"
+
+    class Needs(models.TextChoices):
+        ANY = "any"
+        CUDA = "cuda"
+        MULTI_GPU = "multi-gpu"
+
+    work = models.ForeignKey(Work, on_delete=models.CASCADE, related_name="claims")
+    key = models.SlugField(max_length=80)
+    position = models.PositiveIntegerField()
+    statement = models.TextField()
+    metric = models.TextField(blank=True)
+    direction = models.CharField(max_length=10, choices=Direction)
+    value = models.FloatField(null=True, blank=True)
+    unit = models.CharField(max_length=200, blank=True)
+    conditions = models.TextField(blank=True)
+    place = models.TextField(blank=True, help_text="where in the work it stands")
+    source = models.URLField(max_length=400, blank=True)
+    verified = models.BooleanField(default=False, help_text="whether the figure was seen in the work or a full copy")
+    needs = models.CharField(max_length=10, choices=Needs, default=Needs.ANY)
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["work", "key"], name="claim_once")]
+
+    def __str__(self) -> str:
+        return f"{self.work.slug}: {self.key}"

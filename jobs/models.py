@@ -1,0 +1,195 @@
+"""Jobs and the nodes that run them. The row is the truth and the queue; Celery messages only wake workers."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from jobs.failures import FAILURES, Failure
+
+
+class JobQuerySet(models.QuerySet):
+    """Jobs by where they are in their life."""
+
+    def waiting(self) -> "JobQuerySet":
+        """Queued jobs, the next one first."""
+        return self.filter(status=Job.Status.QUEUED).order_by("queued_at", "pk")
+
+    def active(self) -> "JobQuerySet":
+        """Jobs that a worker holds."""
+        return self.filter(status__in=Job.ACTIVE)
+
+    def silent(self) -> "JobQuerySet":
+        """Active jobs that no worker has spoken for since too long."""
+        return self.active().filter(heartbeat_at__lt=timezone.now() - timedelta(seconds=settings.LOST_AFTER_S))
+
+
+class Job(models.Model):
+    """One piece of long work: queued -> starting -> running -> finished | failed | cancelled.
+
+    Only `jobs.states.change` sets `status`. How the process ended is told here; what a claim did is not a job's matter.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        STARTING = "starting"
+        RUNNING = "running"
+        FINISHED = "finished"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    ACTIVE = (Status.STARTING, Status.RUNNING)
+    FINAL = (Status.FINISHED, Status.FAILED, Status.CANCELLED)
+
+    kind = models.CharField(max_length=20)
+    device = models.CharField(max_length=10, help_text="the device kind it needs: cpu or cuda")
+    requires = models.CharField(max_length=200, blank=True, help_text="what a node must offer, such as SLUG@HASH")
+    time_limit_s = models.PositiveIntegerField()
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED, db_index=True)
+    attempt = models.PositiveIntegerField(default=0)
+    losses = models.PositiveIntegerField(default=0, help_text="how many of its attempts lost their worker")
+    code = models.CharField(max_length=20, blank=True)
+    reason = models.TextField(blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+
+    queued_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+
+    stage = models.CharField(max_length=120, blank=True)
+    done = models.PositiveIntegerField(default=0)
+    total = models.PositiveIntegerField(default=0)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-queued_at", "-pk"]
+        constraints = [
+            models.CheckConstraint(
+                name="job_ended_when_final",
+                condition=models.Q(ended_at__isnull=False, status__in=["finished", "failed", "cancelled"])
+                | models.Q(ended_at__isnull=True, status__in=["queued", "starting", "running"]),
+            ),
+            models.CheckConstraint(
+                name="job_failed_has_code", condition=~models.Q(status="failed") | ~models.Q(code="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk} ({self.status})"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in self.FINAL
+
+    @property
+    def failure(self) -> Failure | None:
+        """What its code means."""
+        return FAILURES.get(self.code)
+
+    @property
+    def ahead(self) -> int:
+        """How many jobs for the same device kind stand before it in the queue."""
+        return Job.objects.waiting().filter(device=self.device, queued_at__lt=self.queued_at).count()
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it has run, or ran."""
+        if self.started_at is None:
+            return None
+        return ((self.ended_at or timezone.now()) - self.started_at).total_seconds()
+
+    @property
+    def silent_s(self) -> int:
+        """Seconds since its worker last spoke."""
+        return int((timezone.now() - self.heartbeat_at).total_seconds()) if self.heartbeat_at else 0
+
+    @property
+    def log(self) -> str:
+        """All that every attempt printed."""
+        return "".join(self.log_chunks.values_list("text", flat=True))
+
+
+class Attempt(models.Model):
+    """One try at a job: where it runs, so that whoever finds it abandoned can end its processes."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    node = models.CharField(max_length=120)
+    host = models.CharField(max_length=120)
+    group = models.PositiveIntegerField(null=True, help_text="process group id, which is its leader's process id")
+    group_started = models.FloatField(null=True, help_text="when the leader began, seconds since 1970")
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="attempt_once")]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of job {self.job_id}"
+
+
+class LogChunk(models.Model):
+    """A piece of a job's log, in order."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="log_chunks")
+    attempt = models.PositiveIntegerField()
+    sequence = models.PositiveIntegerField()
+    text = models.TextField()
+
+    class Meta:
+        ordering = ["attempt", "sequence"]
+        constraints = [models.UniqueConstraint(fields=["job", "attempt", "sequence"], name="log_chunk_once")]
+
+    def __str__(self) -> str:
+        return f"log {self.job_id}/{self.attempt}/{self.sequence}"
+
+
+class NodeQuerySet(models.QuerySet):
+    """Workers by whether they have been heard."""
+
+    def live(self) -> "NodeQuerySet":
+        """Nodes that spoke lately."""
+        return self.filter(heartbeat_at__gte=timezone.now() - timedelta(seconds=settings.LOST_AFTER_S))
+
+
+class Node(models.Model):
+    """One worker: a slot on one device of one machine."""
+
+    name = models.CharField(max_length=120, unique=True)
+    host = models.CharField(max_length=120)
+    pid = models.PositiveIntegerField()
+    device = models.CharField(max_length=10)
+    device_name = models.CharField(max_length=200)
+    device_uuid = models.CharField(max_length=80, blank=True)
+    offers = models.JSONField(default=list, help_text="what it can run: SLUG@HASH of every reproduction it has")
+    started_at = models.DateTimeField()
+    heartbeat_at = models.DateTimeField()
+
+    objects = NodeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            # Two timed runs on one GPU would disturb each other.
+            models.UniqueConstraint(fields=["device_uuid"], condition=~models.Q(device_uuid=""), name="one_node_a_gpu")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def queue(self) -> str:
+        """The Celery queue that this node alone reads."""
+        return f"node.{self.name}"
+
+    @property
+    def silent_s(self) -> int:
+        """Seconds since it last spoke."""
+        return int((timezone.now() - self.heartbeat_at).total_seconds())

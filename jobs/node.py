@@ -1,0 +1,71 @@
+"""A machine joins as a node: what it offers, its row, its heartbeat."""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from django.conf import settings
+from django.db import IntegrityError, connection
+from django.utils import timezone
+
+from jobs import groups
+from jobs.models import Node
+
+logger = logging.getLogger(__name__)
+
+
+class CannotJoin(Exception):
+    """The node cannot be registered; the message is one line."""
+
+
+def ask_node() -> dict:
+    """What this machine offers, asked of a child since only it may import torch: {"devices": […], "specs": […]}."""
+    command = [sys.executable, "-m", "reproductions", "node"]
+    asked = subprocess.run(command, capture_output=True, text=True, cwd=settings.BASE_DIR)
+    if asked.returncode:
+        raise CannotJoin(f"asking torch for its devices failed: {(asked.stderr.strip() or '?').splitlines()[-1]}")
+    return json.loads(asked.stdout)
+
+
+def register(name: str, device: str, index: int) -> Node:
+    """The row of a node for one device of this machine; CannotJoin if it has no such device or the name is in use."""
+    offered = ask_node()
+    found = [d for d in offered["devices"] if d["kind"] == device]
+    index = index if device == "cuda" else 0
+    if index >= len(found):
+        raise CannotJoin(f"expected a {device} device number {index}, but this torch offers {len(found)}")
+    taken = Node.objects.live().filter(name=name, host=socket.gethostname()).first()
+    if taken and taken.pid != os.getpid() and groups.started_at(taken.pid):
+        raise CannotJoin(f"a node named {name} is running already (process {taken.pid}); choose another --name")
+    now = timezone.now()
+    fields = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "device": device,
+        "device_name": found[index]["name"],
+        "device_uuid": found[index]["uuid"],
+        "offers": offered["specs"],
+        "started_at": now,
+        "heartbeat_at": now,
+    }
+    if fields["device_uuid"]:  # a silent node's lease on this GPU has run out
+        Node.objects.exclude(pk__in=Node.objects.live()).filter(device_uuid=fields["device_uuid"]).delete()
+    try:
+        return Node.objects.update_or_create(name=name, defaults=fields)[0]
+    except IntegrityError:
+        raise CannotJoin(f"GPU {fields['device_uuid']} is held by another node") from None
+
+
+def heartbeats(pk: int) -> None:
+    """Say every few seconds that the node lives; runs in a thread for as long as its process."""
+    while True:
+        try:
+            Node.objects.filter(pk=pk).update(heartbeat_at=timezone.now())
+        except Exception as error:  # the database may be away for a while; the node goes on
+            logger.warning("heartbeat not stored: %s", error)
+            connection.close()
+        time.sleep(settings.HEARTBEAT_S)

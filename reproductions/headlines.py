@@ -1,0 +1,53 @@
+"""Which verdict stands for a claim on a device: the largest scale, then the newest, of the current spec."""
+
+from collections.abc import Iterable
+
+from reproductions.models import Reproduction, Run
+from reproductions.spec import Untested
+
+SIZE_ORDER = {"cpu": 0, "full": 1}
+
+
+def refresh(reproduction: Reproduction) -> None:
+    """Choose anew and store, so that the list needs no query a row."""
+    found = list(choose(reproduction))
+    Reproduction.objects.filter(pk=reproduction.pk).update(headlines=found)
+    reproduction.headlines = found
+
+
+def choose(reproduction: Reproduction) -> Iterable[dict]:
+    """One entry a check and device, in the order of the checks; claims no run can test are not among them."""
+    best: dict[str, Run] = {}
+    runs = reproduction.runs.evidence().filter(spec_hash=reproduction.spec_hash)
+    for run in runs.prefetch_related("verdicts").select_related("job").order_by("pk"):
+        held = best.get(run.device_name)
+        if held is None or _rank(run) >= _rank(held):
+            best[run.device_name] = run
+    for i, check in enumerate(reproduction.checks):
+        if isinstance(check, Untested):
+            continue
+        for device_name, run in sorted(best.items()):
+            for verdict in run.verdicts.all():
+                if verdict.position == i and not _lacked_device(verdict, run):
+                    yield _headline(verdict, run, device_name)
+
+
+def _rank(run: Run) -> tuple:
+    return (run.scale == "paper", SIZE_ORDER.get(run.size, -1))
+
+
+def _lacked_device(verdict, run: Run) -> bool:
+    """A CPU's "needs a GPU" says nothing once a claim has been tested elsewhere; the page says it from the spec."""
+    return verdict.outcome == "not testable here"
+
+
+def _headline(verdict, run: Run, device_name: str) -> dict:
+    copied = ("claim", "label", "outcome", "scale", "value", "low", "high", "method", "n", "bound", "because", "reason")
+    return {name: getattr(verdict, name) for name in copied} | {
+        "position": verdict.position,
+        "run": run.pk,
+        "size": run.size,
+        "device": run.device,
+        "device_name": device_name,
+        "ended_at": run.job.ended_at.isoformat() if run.job.ended_at else "",
+    }

@@ -1,0 +1,150 @@
+"""Reproductions, their runs and the verdicts, as rows. What a claim did is told here; how a process ended, in jobs."""
+
+from django.db import models
+from django.utils.functional import cached_property
+
+from catalog.models import Work
+from jobs.models import Job
+from reproductions.parameters import expected, text
+from reproductions.spec import WORST_FIRST, Check, Untested, check_from_json, worst
+
+
+class Reproduction(models.Model):
+    """What `sync_reproductions` learnt of one file of papers/; results of a removed one are kept."""
+
+    work = models.OneToOneField(Work, on_delete=models.PROTECT, related_name="reproduction")
+    question = models.TextField()
+    spec = models.JSONField(help_text="the whole spec as data: sizes, limits, checks, plots")
+    spec_hash = models.CharField(max_length=16)
+    retired = models.BooleanField(default=False)
+    headlines = models.JSONField(default=list, help_text="the verdicts that stand for each claim and device")
+
+    class Meta:
+        ordering = ["work__slug"]
+
+    def __str__(self) -> str:
+        return self.work.slug
+
+    @cached_property
+    def checks(self) -> list[Check | Untested]:
+        """The checks as they are now."""
+        return [check_from_json(data) for data in self.spec["checks"]]
+
+    @property
+    def headline_counts(self) -> list[tuple[str, int]]:
+        """(outcome, how many claims), for the list: the worst outcome of each claim on any device."""
+        claims: dict[str, list[str]] = {}
+        for headline in self.headlines:
+            claims.setdefault(headline["claim"], []).append(headline["outcome"])
+        outcomes = [worst(found) for found in claims.values()]
+        return [(name, outcomes.count(name)) for name in WORST_FIRST if name in outcomes]
+
+    @property
+    def fields(self) -> list[dict]:
+        """The parameters for a form: name, what is expected, and each size's own value."""
+        sizes, limits = self.spec["sizes"], self.spec["limits"]
+        names = list(dict.fromkeys(name for size in sizes.values() for name in size["parameters"]))
+        return [
+            {
+                "name": name,
+                "expected": expected(self._own(name)[0][1], limits[name]),
+                "defaults": [(size, text(value)) for size, value in self._own(name)],
+            }
+            for name in names
+        ]
+
+    def _own(self, name: str) -> list[tuple]:
+        sizes = self.spec["sizes"]
+        return [(size, sizes[size]["parameters"][name]) for size in sizes if name in sizes[size]["parameters"]]
+
+
+class RunQuerySet(models.QuerySet):
+    """Runs as pages need them."""
+
+    def for_list(self) -> "RunQuerySet":
+        """With all that a row of the runs table shows."""
+        return self.select_related("job__user", "reproduction__work").defer("rows", "environment")
+
+    def evidence(self) -> "RunQuerySet":
+        """Finished runs that may stand as a headline: not smoke, and with the size's own parameters."""
+        return self.filter(job__status=Job.Status.FINISHED, customised=False).exclude(size="smoke")
+
+
+class Run(models.Model):
+    """One run of a reproduction: what was asked, on what it ran, what it measured."""
+
+    job = models.OneToOneField(Job, on_delete=models.CASCADE, related_name="run")
+    reproduction = models.ForeignKey(Reproduction, on_delete=models.PROTECT, related_name="runs")
+    size = models.CharField(max_length=20)
+    device = models.CharField(max_length=10)
+    seed = models.IntegerField(default=0)
+    parameters = models.JSONField()
+    customised = models.BooleanField(default=False, help_text="whether a parameter differs from its size's own")
+    scale = models.CharField(max_length=10)
+    spec_hash = models.CharField(max_length=16)
+    checks = models.JSONField(help_text="the checks it is judged by, as they were when it was asked for")
+
+    environment = models.JSONField(default=dict)
+    rows = models.JSONField(default=list)
+    seconds = models.FloatField(null=True)
+    peak_memory_mib = models.PositiveIntegerField(null=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"run {self.pk} of {self.reproduction}"
+
+    @property
+    def command(self) -> str:
+        """The one command that repeats it."""
+        return " ".join(["python", *self.arguments])
+
+    @property
+    def arguments(self) -> list[str]:
+        """The same, for a process: what follows `python`."""
+        words = ["-m", "reproductions", "run", self.reproduction.work.slug, "--size", self.size]
+        words += ["--device", self.device, "--seed", str(self.seed)]
+        own = self.reproduction.spec["sizes"].get(self.size, {}).get("parameters", {})
+        changed = {name: value for name, value in self.parameters.items() if own.get(name) != value}
+        if changed:
+            words += ["--set", *(f"{name}={text(value)}" for name, value in changed.items())]
+        return words
+
+    @property
+    def device_name(self) -> str:
+        """What it ran on, by name."""
+        return self.environment.get("device_name") or self.device
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the reproduction has changed since."""
+        return self.spec_hash != self.reproduction.spec_hash
+
+
+class Verdict(models.Model):
+    """What one check said of its claim in one run; bound and reason are copied, so history stays as judged."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="verdicts")
+    position = models.PositiveIntegerField()
+    claim = models.CharField(max_length=80)
+    label = models.CharField(max_length=200, blank=True)
+    outcome = models.CharField(max_length=20)
+    scale = models.CharField(max_length=10, blank=True)
+    value = models.FloatField(null=True)
+    low = models.FloatField(null=True)
+    high = models.FloatField(null=True)
+    method = models.CharField(max_length=30, blank=True)
+    n = models.PositiveIntegerField(default=0)
+    bound = models.CharField(max_length=80, blank=True)
+    because = models.TextField(blank=True)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["run", "position"], name="verdict_once")]
+
+    def __str__(self) -> str:
+        return f"{self.claim}: {self.outcome}"

@@ -1,0 +1,71 @@
+"""The job kind "run": the command line of a run, and what becomes of what it leaves behind."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from jobs.models import Job
+from jobs.supervise import BadResult
+from reproductions import headlines, spec
+from reproductions.models import Run, Verdict
+
+ROWS_LIMIT = 16 * 2**20  # bytes of rows kept a run
+
+
+def command(job: Job, folder: Path) -> list[str]:
+    """Arguments for Python: the same command a person would type, with a folder for its results."""
+    return [*job.run.arguments, "--folder", str(folder)]
+
+
+def store(job: Job, folder: Path, *, finished: bool) -> None:
+    """Keep rows and environment; judge them if the process finished. BadResult if what it left cannot be read."""
+    run = job.run
+    run.rows = _read_rows(folder, strict=finished)
+    if not finished:
+        Run.objects.filter(pk=run.pk).update(rows=run.rows)
+        return
+    try:
+        result = json.loads((folder / "result.json").read_text())
+        run.environment, run.seconds = result["environment"], result["seconds"]
+        run.peak_memory_mib = result["peak_memory_mib"]
+        if result["spec_hash"] != run.spec_hash:
+            raise BadResult(f"expected results of spec {run.spec_hash}, got {result['spec_hash']}")
+    except (OSError, ValueError, KeyError) as error:
+        raise BadResult(f"result.json cannot be read: {type(error).__name__}: {error}") from None
+    run.save(update_fields=["rows", "environment", "seconds", "peak_memory_mib"])
+    judge(run)
+
+
+def judge(run: Run) -> None:
+    """The server's verdicts, from the stored rows; they replace any earlier ones."""
+    checks = [spec.check_from_json(data) for data in run.checks]
+    verdicts = spec.judge(checks, run.rows, device=run.device, scale=run.scale)
+    run.verdicts.all().delete()
+    Verdict.objects.bulk_create(Verdict(run=run, position=i, **asdict(verdict)) for i, verdict in enumerate(verdicts))
+
+
+def stored(job: Job) -> None:
+    """After the status is final: the paper's page shows the newest verdicts."""
+    headlines.refresh(job.run.reproduction)
+
+
+def _read_rows(folder: Path, *, strict: bool) -> list[dict]:
+    """The rows written so far; a killed run may have left half a line, a finished one may not."""
+    try:
+        text = (folder / "rows.jsonl").read_text()
+    except OSError:
+        if strict:
+            raise BadResult("it left no rows") from None
+        return []
+    if len(text) > ROWS_LIMIT:
+        if strict:
+            raise BadResult(f"expected at most {ROWS_LIMIT:,} bytes of rows, got {len(text):,}")
+        text = text[:ROWS_LIMIT]
+    rows = []
+    for line in text.splitlines():
+        try:
+            rows.append(json.loads(line, parse_constant=str))  # a database refuses NaN; the judge calls it no result
+        except ValueError:
+            if strict:
+                raise BadResult(f"a row is not JSON: {line[:120]}") from None
+    return rows

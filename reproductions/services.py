@@ -1,0 +1,105 @@
+"""What people ask for: a run, its end, and the sync of specs into rows."""
+
+import json
+import subprocess
+import sys
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+
+from catalog.models import Work
+from jobs import services as jobs
+from jobs.models import Node
+from reproductions import headlines, parameters, spec
+from reproductions.models import Reproduction, Run
+
+DEVICES = ("cpu", "cuda")
+
+
+class Refused(ValueError):
+    """A run that cannot be; the message says what was expected and what came."""
+
+
+def start_run(
+    reproduction: Reproduction,
+    *,
+    size: str,
+    device: str,
+    changes: dict[str, str],
+    user: AbstractBaseUser | None,
+    seed: int = 0,
+) -> Run:
+    """Queue one run. Refused if the size, the device or a parameter is not allowed, or no node could ever take it."""
+    sizes = reproduction.spec["sizes"]
+    if reproduction.retired:
+        raise Refused("this reproduction has been retired: it cannot be run any more")
+    if size not in sizes:
+        raise Refused(f"size: expected one of {', '.join(sizes)}, got {size!r}")
+    if device not in DEVICES:
+        raise Refused(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+    if device not in offered_devices():
+        raise Refused(f"device: no connected node has {device}; start one with: manage.py worker --device {device}")
+    own = sizes[size]["parameters"]
+    try:
+        resolved = parameters.resolve(own, reproduction.spec["limits"], changes)
+    except parameters.ParameterError as error:
+        raise Refused(str(error)) from None
+    with transaction.atomic():
+        job = jobs.enqueue(
+            kind="run",
+            device=device,
+            requires=f"{reproduction.work.slug}@{reproduction.spec_hash}",
+            time_limit_s=sizes[size]["limit_s"],
+            user=user,
+        )
+        return Run.objects.create(
+            job=job,
+            reproduction=reproduction,
+            size=size,
+            device=device,
+            seed=seed,
+            parameters=resolved,
+            customised=resolved != own,
+            scale=sizes[size]["scale"],
+            spec_hash=reproduction.spec_hash,
+            checks=reproduction.spec["checks"],
+        )
+
+
+def offered_devices() -> list[str]:
+    """Device kinds a run may ask for: the CPU always (its worker may just be starting), others while a node lives."""
+    return ["cpu", *Node.objects.live().exclude(device="cpu").values_list("device", flat=True).distinct().order_by()]
+
+
+def sync() -> dict[str, int]:
+    """Bring the rows in line with the files of papers/. Unchanged files, told by their hash, are not loaded."""
+    hashes = {slug: spec.source_hash(spec.path_of(slug)) for slug in spec.slugs()}
+    known = {r.work.slug: r for r in Reproduction.objects.select_related("work")}
+    changed = [s for s, h in hashes.items() if s not in known or known[s].spec_hash != h or known[s].retired]
+    counts = {"created": 0, "updated": 0, "unchanged": len(hashes) - len(changed), "retired": 0}
+    described = _ask_child() if changed else []
+    with transaction.atomic():
+        for data in described:
+            if data["slug"] in changed:
+                counts["created" if data["slug"] not in known else "updated"] += 1
+                _upsert(data)
+        gone = Reproduction.objects.filter(retired=False).exclude(work__slug__in=hashes)
+        counts["retired"] = gone.update(retired=True)
+    return counts
+
+
+def _upsert(data: dict) -> None:
+    work = Work.objects.get(slug=data["slug"])
+    fields = {"question": data["question"], "spec": data, "spec_hash": data["hash"], "retired": False}
+    reproduction, _ = Reproduction.objects.update_or_create(work=work, defaults=fields)
+    headlines.refresh(reproduction)
+
+
+def _ask_child() -> list[dict]:
+    """Every spec as JSON, printed by a child: this process never imports torch."""
+    command = [sys.executable, "-m", "reproductions", "list", "--json"]
+    asked = subprocess.run(command, capture_output=True, text=True, cwd=settings.BASE_DIR)
+    if asked.returncode:
+        raise Refused(f"reading the specs failed: {(asked.stderr.strip() or '?').splitlines()[-1]}")
+    return json.loads(asked.stdout)

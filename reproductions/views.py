@@ -1,0 +1,126 @@
+"""Pages of works and runs: fetch, ask a service, render."""
+
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_POST, require_safe
+
+from catalog.models import Work
+from jobs import services as jobs
+from reproductions import drawing, evidence, services
+from reproductions.models import Reproduction, Run
+
+PAGE = 50
+LOG_SHOWN = 40_000  # characters at the end of a log; the whole is a download away
+
+
+@require_safe
+def paper(request: HttpRequest, slug: str) -> HttpResponse:
+    """The work: facts, claims beside what was measured, the form, past runs, its citation."""
+    return _paper(request, slug)
+
+
+def _paper(request: HttpRequest, slug: str, *, error: str = "", status: int = 200) -> HttpResponse:
+    work = get_object_or_404(Work.objects.for_page(), slug=slug)
+    reproduction = Reproduction.objects.filter(work=work).first()
+    runs = list(reproduction.runs.for_list()[:10]) if reproduction else []
+    context = {
+        "work": work,
+        "reproduction": reproduction,
+        "claims": evidence.of_work(work, reproduction),
+        "runs": runs,
+        "plotted": _plotted(reproduction),
+        "devices": services.offered_devices(),
+        "error": error,
+        "form": request.POST,
+        "fields": [f | {"value": request.POST.get(f["name"], "")} for f in reproduction.fields] if reproduction else [],
+    }
+    return render(request, "reproductions/paper.html", context, status=status)
+
+
+def _plotted(reproduction: Reproduction | None) -> Run | None:
+    """The run whose plots the paper's page shows: that of the first headline."""
+    if reproduction is None or not reproduction.headlines:
+        return None
+    return Run.objects.for_list().filter(pk=reproduction.headlines[0]["run"]).first()
+
+
+@require_POST
+@login_required
+def run_start(request: HttpRequest, slug: str) -> HttpResponse:
+    """Queue a run and go to its page; what is wrong with the form is said on the form."""
+    reproduction = get_object_or_404(Reproduction.objects.select_related("work"), work__slug=slug)
+    names = [field["name"] for field in reproduction.fields]
+    try:
+        run = services.start_run(
+            reproduction,
+            size=request.POST.get("size", ""),
+            device=request.POST.get("device", ""),
+            changes={n: request.POST[n].strip() for n in names if request.POST.get(n, "").strip()},
+            user=request.user,
+        )
+    except services.Refused as refused:
+        return _paper(request, slug, error=str(refused), status=400)
+    return redirect("run", pk=run.pk)
+
+
+@require_safe
+def runs(request: HttpRequest) -> HttpResponse:
+    """All runs, newest first."""
+    page = Paginator(Run.objects.for_list(), PAGE).get_page(request.GET.get("page"))
+    return render(request, "reproductions/runs.html", {"page": page})
+
+
+@require_safe
+def run(request: HttpRequest, pk: int) -> HttpResponse:
+    """One run; htmx asks the same address for the part that changes until the run has ended."""
+    found = get_object_or_404(Run.objects.select_related("job__user", "reproduction__work"), pk=pk)
+    log = found.job.log
+    context = {
+        "run": found,
+        "job": found.job,
+        "work": found.reproduction.work,
+        "verdicts": found.verdicts.all(),
+        "log": log[-LOG_SHOWN:],
+        "log_cut": max(0, len(log) - LOG_SHOWN),
+        "plots": range(len(found.reproduction.spec["plots"])) if found.rows else [],
+        "may_cancel": may_cancel(request, found),
+    }
+    partial = request.htmx and not request.htmx.history_restore_request
+    response = render(request, "reproductions/_run.html" if partial else "reproductions/run.html", context)
+    response["Cache-Control"] = "no-store"
+    response["Vary"] = "HX-Request"
+    return response
+
+
+def may_cancel(request: HttpRequest, run: Run) -> bool:
+    """Whether this visitor may cancel this run: its owner or an operator."""
+    owner = request.user.is_authenticated and run.job.user_id == request.user.pk
+    return not run.job.is_final and (owner or request.user.is_staff)
+
+
+@require_POST
+@login_required
+def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask for the run's end; a run that has ended stays as it is."""
+    found = get_object_or_404(Run.objects.select_related("job"), pk=pk)
+    if not found.job.is_final:
+        if not may_cancel(request, found):
+            raise PermissionDenied("only the owner of a run or an operator may cancel it")
+        jobs.cancel(found.job)
+    return redirect("run", pk=pk)
+
+
+@require_safe
+@cache_control(max_age=3600)
+def plot(request: HttpRequest, pk: int, index: int) -> HttpResponse:
+    """One plot of a run as SVG, `?theme=dark` for a dark page."""
+    found = get_object_or_404(Run.objects.select_related("reproduction"), pk=pk)
+    plots = found.reproduction.spec["plots"]
+    if index >= len(plots) or not found.rows:
+        raise Http404(f"expected a plot below {len(plots)} of a run with rows, got plot {index}")
+    theme = "dark" if request.GET.get("theme") == "dark" else "light"
+    return HttpResponse(drawing.svg(plots[index], found.rows, theme), content_type="image/svg+xml")

@@ -1,0 +1,275 @@
+"""A job's life in one worker: real children, a real database; each end has its status, its code and its log."""
+
+import socket
+import threading
+import time
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from jobs import groups, services, supervise
+from jobs.failures import FAILURES
+from jobs.models import Attempt, Job, Node
+from jobs.states import NEXT, change
+from jobs.sweep import end_left_overs, sweep, take_back
+from tests.installation import eventually
+from tests.jobs import script
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Status = Job.Status
+
+
+@pytest.fixture(autouse=True)
+def script_kind(settings):
+    settings.JOB_KINDS = {"script": "tests.jobs.script"}
+    settings.CELERY_BROKER_URL = "memory://"
+    supervise.STOP.clear()
+    script.STORED.clear()
+
+
+@pytest.fixture
+def node():
+    now = timezone.now()
+    return Node.objects.create(
+        name="node", host=socket.gethostname(), pid=1, device="cpu", device_name="a CPU",
+        offers=list(script.SCRIPTS), started_at=now, heartbeat_at=now,
+    )  # fmt: skip
+
+
+def queue(name: str, time_limit_s: int = 60, device: str = "cpu") -> Job:
+    return Job.objects.create(kind="script", device=device, requires=name, time_limit_s=time_limit_s)
+
+
+def run(name: str, node: Node, **options) -> Job:
+    job = queue(name, **options)
+    assert supervise.work(node) == 1
+    job.refresh_from_db()
+    return job
+
+
+class InBackground:
+    """A worker in a thread, with its own database connection."""
+
+    def __init__(self, node: Node):
+        self.thread = threading.Thread(target=self._work, args=[node])
+
+    def _work(self, node: Node) -> None:
+        try:
+            supervise.work(node)
+        finally:
+            connection.close()
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+def group_of(job: Job) -> int:
+    def look():
+        attempt = Attempt.objects.filter(job=job, group__isnull=False).last()
+        return attempt and "started" in job.log and attempt.group
+
+    return eventually(look, "the child runs")
+
+
+def test_a_job_that_ends_well(node):
+    job = run("well", node)
+    assert (job.status, job.code, job.attempt) == (Status.FINISHED, "", 1)
+    assert job.log == "hello\n"
+    assert [(job.pk, {"n": 1})] == script.STORED
+    attempt = job.attempts.get()
+    assert attempt.ended_at and not groups.members(attempt.group)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("fails", "crashed", "exit code 3"),
+        ("killed", "crashed", "killed by signal 9"),
+        ("says-why", "missing-model", "no model"),
+        ("bad-parameters", "bad-parameters", "refused its parameters"),
+        ("no-result", "bad-result", "no result.json"),
+    ],
+)
+def test_every_failure_has_a_code_and_a_reason(node, name, code, words):
+    job = run(name, node)
+    assert (job.status, job.code) == (Status.FAILED, code)
+    assert words in job.reason and job.code in FAILURES and job.failure.next_step
+    assert script.STORED == []
+
+
+def test_the_log_of_a_killed_child_is_kept(node):
+    assert run("killed", node).log == "so far\n"
+
+
+def test_a_child_past_its_time_limit_is_stopped(node):
+    began = time.monotonic()
+    job = run("sleeps", node, time_limit_s=1)
+    assert (job.status, job.code) == (Status.FAILED, "timeout")
+    assert "1 s, its time limit" in job.reason and time.monotonic() - began < 10
+    assert not groups.members(job.attempts.get().group)
+
+
+def test_memory_over_the_limit_is_not_a_dead_machine(node, monkeypatch):
+    monkeypatch.setattr(supervise, "MEMORY_SHARE", 1e-6)
+    monkeypatch.setattr("django.conf.settings.HEARTBEAT_S", 0.1)
+    job = run("sleeps", node)
+    assert (job.status, job.code) == (Status.FAILED, "out-of-memory")
+
+
+def test_cancel_ends_the_whole_group_within_ten_seconds(node):
+    job = queue("stubborn")
+    with InBackground(node):
+        group = group_of(job)
+        assert len(groups.members(group)) == 2
+        began = time.monotonic()
+        services.cancel(job)
+    job.refresh_from_db()
+    assert (job.status, job.reason) == (Status.CANCELLED, "cancelled while running")
+    assert not groups.members(group) and time.monotonic() - began < 10
+    assert "started" in job.log
+
+
+def test_cancel_of_a_waiting_job_is_at_once(node):
+    job = queue("well")
+    services.cancel(job)
+    job.refresh_from_db()
+    assert job.status == Status.CANCELLED
+    assert supervise.work(node) == 0
+
+
+def test_a_stopped_worker_gives_its_job_back(node):
+    job = queue("sleeps")
+    with InBackground(node):
+        group = group_of(job)
+        supervise.STOP.set()
+    job.refresh_from_db()
+    assert (job.status, job.losses) == (Status.QUEUED, 0) and "stopped" in job.reason
+    assert not groups.members(group)
+
+
+def test_progress_and_heartbeat_reach_the_row(node):
+    job = queue("progress")
+    with InBackground(node):
+        eventually(lambda: Job.objects.filter(pk=job.pk, stage="half way", done=1, total=2).exists(), "progress")
+        services.cancel(Job.objects.get(pk=job.pk))
+
+
+def test_a_child_knows_no_secret(node, settings, monkeypatch):
+    monkeypatch.setenv("SECRET_KEY", "secret")
+    monkeypatch.setenv("DATABASE_URL", "postgres://u:p@h/d")
+    monkeypatch.setenv("REDIS_URL", "redis://h")
+    log = run("environment", node).log
+    assert not any(name in log for name in ("SECRET", "DATABASE", "REDIS")) and "HF_HUB_OFFLINE" in log
+
+
+def test_only_a_node_that_fits_takes_a_job(node):
+    queue("well", device="cuda")
+    Node.objects.filter(pk=node.pk).update(offers=["fails"])
+    node.refresh_from_db()
+    queue("well")
+    assert supervise.work(node) == 0
+
+
+def test_two_workers_never_take_the_same_job(node):
+    jobs = [queue("well") for _ in range(4)]
+    taken = []
+
+    def take():
+        while job := supervise.take(node):
+            taken.append(job.pk)
+        connection.close()
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == sorted(job.pk for job in jobs)
+
+
+def test_a_late_writer_loses(node):
+    job = queue("well")
+    assert change(job.pk, 0, [Status.QUEUED], Status.STARTING)
+    assert not change(job.pk, 0, [Status.QUEUED], Status.STARTING)
+    assert not change(job.pk, 0, [Status.STARTING], Status.RUNNING)
+    assert change(job.pk, 1, [Status.STARTING], Status.RUNNING)
+    assert change(job.pk, 1, [Status.RUNNING], Status.FINISHED)
+    assert not change(job.pk, 1, [Status.RUNNING], Status.CANCELLED)
+
+
+def test_a_final_job_never_moves():
+    for status in Job.FINAL:
+        assert status not in NEXT
+        with pytest.raises(KeyError):
+            change(1, 1, [status], Status.QUEUED)
+
+
+def silent(name: str) -> Job:
+    job = queue(name)
+    change(job.pk, 0, [Status.QUEUED], Status.STARTING)
+    change(job.pk, 1, [Status.STARTING], Status.RUNNING, heartbeat_at=timezone.now() - timezone.timedelta(seconds=31))
+    return Job.objects.get(pk=job.pk)
+
+
+def test_a_lost_job_is_queued_again_once_and_fails_the_second_time(node):
+    job = silent("well")
+    sweep()
+    job.refresh_from_db()
+    assert (job.status, job.losses) == (Status.QUEUED, 1) and "fell silent" in job.reason
+    change(job.pk, 1, [Status.QUEUED], Status.STARTING)
+    job.refresh_from_db()
+    take_back(job)
+    job.refresh_from_db()
+    assert (job.status, job.code) == (Status.FAILED, "lost-worker")
+
+
+def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(node):
+    job = silent("well")
+    services.cancel(job)
+    sweep()
+    job.refresh_from_db()
+    assert job.status == Status.CANCELLED
+
+
+def test_a_worker_that_lost_its_job_stops_and_writes_nothing(node, monkeypatch):
+    monkeypatch.setattr("django.conf.settings.HEARTBEAT_S", 0.2)
+    job = queue("sleeps")
+    with InBackground(node):
+        group = group_of(job)
+        job.refresh_from_db()
+        take_back(job)
+        supervise.STOP.wait(2)
+        supervise.STOP.set()
+    job.refresh_from_db()
+    assert job.status == Status.QUEUED and not groups.members(group)
+
+
+def test_a_starting_worker_ends_what_an_earlier_one_left(node):
+    import subprocess
+
+    left = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    job = silent("well")
+    Attempt.objects.create(
+        job=job, number=1, node="node", host=socket.gethostname(), group=left.pid,
+        group_started=groups.started_at(left.pid),
+    )  # fmt: skip
+    end_left_overs("node")
+    assert left.wait(5) != 0
+    job.refresh_from_db()
+    assert job.status == Status.QUEUED
+
+
+def test_a_reused_process_id_is_left_alone(node):
+    import subprocess
+
+    other = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    assert not groups.end_if_same(other.pid, groups.started_at(other.pid) - 100)
+    assert other.poll() is None
+    other.kill()
+    other.wait()
