@@ -60,8 +60,8 @@ class Work(models.Model):
     """A paper, blog post, notes, docs page or survey of the list."""
 
     class Kind(models.TextChoices):
-        PAPER = "paper"
-        SURVEY = "survey"
+        PAPER = "paper", "paper"
+        SURVEY = "survey", "survey"
         BLOG = "blog", "blog post"
         DOCS = "docs", "documentation"
         NOTES = "notes", "course notes"
@@ -164,7 +164,7 @@ class Claim(models.Model):
     """What a work says of itself: a statement, perhaps a figure, and where it stands. Our bounds are not here."""
 
     class Direction(models.TextChoices):
-        ABOUT = "about"
+        ABOUT = "about", "about"
         AT_MOST = "at_most", "at most"
         AT_LEAST = "at_least", "at least"
         TREND = "trend", "stated without a single figure"

@@ -40,7 +40,7 @@ def rank(works: Iterable[Work], query: str) -> list[Work]:
 
 
 def _score(work: Work, words: list[str]) -> float:
-    """0 unless every word is found; a title or tag that holds the words as typed comes first."""
+    """0 unless every word is found; a name that is, then a title or tag that holds the words as typed come first."""
     fields = {name: normalise(text) for name, text in _texts(work).items()}
     tokens = {name: set(text.split()) | set(text.replace(".", " ").split()) for name, text in fields.items()}
     total = 0.0
@@ -50,7 +50,9 @@ def _score(work: Work, words: list[str]) -> float:
             return 0.0
         total += best
     phrase = " ".join(words)
-    return total + PHRASE_BONUS * any(phrase in fields[name] for name in ("title", "tag", "slug"))
+    names = {normalise(entry.tag) for entry in work.entries.all()} | {fields["slug"]}
+    in_name = any(phrase in fields[name] for name in ("title", "tag", "slug"))
+    return total + PHRASE_BONUS * in_name + PHRASE_BONUS * (phrase in names)
 
 
 def _match(word: str, tokens: set[str]) -> float:

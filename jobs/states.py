@@ -1,4 +1,4 @@
-"""The one function that changes a job's status."""
+"""The one function that changes a job's status, and the fence that shuts out a worker taken for lost."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,3 +33,10 @@ def change(pk: int, attempt: int, from_: Sequence[str], to: str, **fields: Any) 
     elif to in Job.FINAL:
         fields["ended_at"] = now
     return Job.objects.filter(pk=pk, attempt=attempt, status__in=from_).update(status=to, **fields) == 1
+
+
+def fence(job: Job) -> bool:
+    """Take an active job from the attempt that holds it, so that its late writes lose; False if it is not active."""
+    taken = Job.objects.active().filter(pk=job.pk, attempt=job.attempt).update(attempt=F("attempt") + 1)
+    job.refresh_from_db()
+    return taken == 1

@@ -4,11 +4,12 @@ import logging
 import socket
 from datetime import timedelta
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from jobs import groups
 from jobs.models import Attempt, Job, Node
-from jobs.states import change
+from jobs.states import change, fence
 from jobs.wake import wake
 
 logger = logging.getLogger(__name__)
@@ -26,27 +27,37 @@ def sweep() -> None:
 
 
 def take_back(job: Job) -> None:
-    """A job whose worker fell silent: cancelled if that was asked for, queued again once, failed the second time."""
-    for attempt in Attempt.objects.filter(job=job, number=job.attempt, host=socket.gethostname(), group__isnull=False):
-        groups.end_if_same(attempt.group, attempt.group_started)
+    """A job whose worker fell silent: cancelled if that was asked for, queued again once, failed the second time.
+
+    The worker is shut out first, then its processes are ended, and only then can another worker take the job.
+    """
+    silence = job.silent_s
+    if not fence(job):
+        return
+    _end_attempts(Attempt.objects.filter(job=job))
     if job.cancel_requested_at:
         change(job.pk, job.attempt, Job.ACTIVE, Status.CANCELLED, reason="cancelled; its worker was lost")
     elif job.losses == 0:
-        reason = f"its worker fell silent for {job.silent_s} s; queued again"
+        reason = f"its worker fell silent for {silence} s; queued again"
         change(job.pk, job.attempt, Job.ACTIVE, Status.QUEUED, losses=1, reason=reason)
     else:
-        reason = f"its worker fell silent for {job.silent_s} s, the second time"
+        reason = f"its worker fell silent for {silence} s, the second time"
         change(job.pk, job.attempt, Job.ACTIVE, Status.FAILED, losses=2, code="lost-worker", reason=reason)
-    Attempt.objects.filter(job=job, number=job.attempt).update(ended_at=timezone.now())
-    logger.warning("job %s taken back after %s s of silence", job.pk, job.silent_s)
+    logger.warning("job %s taken back after %s s of silence", job.pk, silence)
+
+
+def _end_attempts(attempts: QuerySet[Attempt]) -> None:
+    """End what open attempts left on this machine; those of another machine died with their worker, or lose."""
+    for attempt in attempts.filter(ended_at__isnull=True):
+        if attempt.group and attempt.host == socket.gethostname():
+            groups.end_if_same(attempt.group, attempt.group_started)
+        Attempt.objects.filter(pk=attempt.pk).update(ended_at=timezone.now())
 
 
 def end_left_overs(node_name: str) -> None:
-    """Before a worker of this name begins: end what an earlier one of the same name left running on this machine."""
-    open_attempts = Attempt.objects.filter(node=node_name, host=socket.gethostname(), ended_at__isnull=True)
-    for attempt in open_attempts.select_related("job"):
-        if attempt.job.attempt == attempt.number and attempt.job.status in Job.ACTIVE:
+    """Before a worker of this name begins: take back what an earlier one of the same name held on this machine."""
+    left = Attempt.objects.filter(node=node_name, host=socket.gethostname(), ended_at__isnull=True)
+    for attempt in left.select_related("job"):
+        if attempt.job.attempt == attempt.number:
             take_back(attempt.job)
-        elif attempt.group:
-            groups.end_if_same(attempt.group, attempt.group_started)
-            Attempt.objects.filter(pk=attempt.pk).update(ended_at=timezone.now())
+    _end_attempts(left)

@@ -125,6 +125,8 @@ def _measure(work: spec.Spec, size: spec.Size, settings: dict, folder: Path, opt
         lab = Lab(folder, device=options.device, seed=options.seed, on_progress=report)
         try:
             work.run(lab, **settings)
+        except parameters.ParameterError as error:
+            return _fail(folder, "bad-parameters", str(error), BAD_PARAMETERS)
         except Exception as error:
             terminal.print_traceback(error)
             return _fail(folder, _code(error), f"{type(error).__name__}: {error}")
@@ -163,11 +165,11 @@ def _code(error: Exception) -> str:
     return "device-error" if name == "AcceleratorError" or "cuda error" in text else "crashed"
 
 
-def _fail(folder: Path, code: str, message: str) -> int:
+def _fail(folder: Path, code: str, message: str, exit_code: int = FAILED) -> int:
     print(f"error: {message}", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):  # a full disk has already said so
         _write_whole(folder / "failure.json", {"code": code, "message": message})
-    return FAILED
+    return exit_code
 
 
 def _write_whole(path: Path, data: dict) -> None:

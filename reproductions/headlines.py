@@ -42,7 +42,21 @@ def _lacked_device(verdict, run: Run) -> bool:
 
 
 def _headline(verdict, run: Run, device_name: str) -> dict:
-    copied = ("claim", "label", "outcome", "scale", "value", "low", "high", "method", "n", "bound", "because", "reason")
+    copied = (
+        "claim",
+        "label",
+        "measure",
+        "outcome",
+        "scale",
+        "value",
+        "low",
+        "high",
+        "method",
+        "n",
+        "bound",
+        "because",
+        "reason",
+    )
     return {name: getattr(verdict, name) for name in copied} | {
         "position": verdict.position,
         "run": run.pk,

@@ -138,12 +138,22 @@ def _divide(of: float, to: float) -> float:
     return of / to
 
 
+def _where(where: dict) -> str:
+    words = (f"{k} = {', '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in where.items())
+    return f" at {'; '.join(words)}" if where else ""
+
+
 @dataclass(frozen=True)
 class Value:
     """The one value of `column`; rows that disagree are no result."""
 
     column: str
     where: dict = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """What is measured, for people."""
+        return f"{self.column}{_where(self.where)}"
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         values = [row[self.column] for row in _select(rows, self.column, self.where)]
@@ -159,6 +169,11 @@ class Max:
     column: str
     where: dict = field(default_factory=dict)
 
+    @property
+    def words(self) -> str:
+        """What is measured, for people."""
+        return f"largest {self.column}{_where(self.where)}"
+
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         kept = _select(rows, self.column, self.where)
         return _exact(max(row[self.column] for row in kept), len(kept))
@@ -170,6 +185,11 @@ class Mean:
 
     column: str
     where: dict = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """What is measured, for people."""
+        return f"mean {self.column}{_where(self.where)}"
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         return _t_interval([row[self.column] for row in _select(rows, self.column, self.where)])
@@ -193,6 +213,13 @@ class Ratio:
     exact: bool = False
     best: str | None = None
     transform: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What is measured, for people."""
+        best = f", best over {self.best}" if self.best else ""
+        name = f"exp({self.column})" if self.transform == "exp" else self.column
+        return f"{name} of {self.of} / {self.to}{_where(self.where)}{best}"
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         kept = [row for row in _select(rows, self.column, self.where) if row.get(self.by) in (self.of, self.to)]
@@ -225,6 +252,11 @@ class Difference:
     pair: str = "repeat"
     where: dict = field(default_factory=dict)
 
+    @property
+    def words(self) -> str:
+        """What is measured, for people."""
+        return f"{self.column} of {self.of} - {self.to}{_where(self.where)}"
+
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         kept = _select(rows, self.column, self.where)
         return _t_interval([a - b for a, b in _paired(kept, self.column, self.by, self.of, self.to, self.pair)])
@@ -242,6 +274,11 @@ class Slope:
     x: str
     where: dict = field(default_factory=dict)
     repeat: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What is measured, for people."""
+        return f"exponent of {self.y} in {self.x}{_where(self.where)}"
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         kept = _select(rows, self.y, self.where)

@@ -131,6 +131,7 @@ class Verdict(models.Model):
     position = models.PositiveIntegerField()
     claim = models.CharField(max_length=80)
     label = models.CharField(max_length=200, blank=True)
+    measure = models.CharField(max_length=300, blank=True, help_text="the metric in words")
     outcome = models.CharField(max_length=20)
     scale = models.CharField(max_length=10, blank=True)
     value = models.FloatField(null=True)

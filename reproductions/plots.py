@@ -119,5 +119,5 @@ def _config(theme: str) -> dict:
         "line": {"color": PALETTE[theme][0]},
         "point": {"color": PALETTE[theme][0]},
         "title": {"color": ink, "fontSize": 13, "anchor": "start", "fontWeight": 600},
-        "legend": {"labelColor": ink, "titleColor": ink, "orient": "bottom", "labelFontSize": 11},
+        "legend": {"labelColor": ink, "titleColor": ink, "orient": "bottom", "labelFontSize": 11, "symbolOpacity": 1},
     }

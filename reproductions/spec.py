@@ -70,9 +70,9 @@ class Check:
 
     @property
     def bound(self) -> str:
-        """The bound in words: "at least 1.73", "0.56 to 0.94"."""
+        """The bound in words: "at least 1.73", "between 0.56 and 0.94"."""
         if self.at_least is not None and self.at_most is not None:
-            return f"{self.at_least:g} to {self.at_most:g}"
+            return f"between {self.at_least:g} and {self.at_most:g}"
         names = {"at least": self.at_least, "at most": self.at_most, "above": self.above, "below": self.below}
         return ", ".join(f"{name} {bound:g}" for name, bound in names.items() if bound is not None)
 
@@ -114,6 +114,7 @@ class Verdict:
     claim: str
     outcome: str
     label: str = ""
+    measure: str = ""
     scale: str = ""
     value: float | None = None
     low: float | None = None
@@ -151,6 +152,7 @@ def _verdict(check: Check | Untested, rows: Sequence[Row], device: str, scale: s
         check.claim,
         NOT_TESTABLE,
         check.label,
+        check.metric.words,
         "any" if check.scale_free else scale,
         bound=check.bound,
         because=check.because,

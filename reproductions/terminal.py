@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from reproductions.spec import Verdict
 
@@ -49,14 +50,28 @@ def figure(verdict: Verdict) -> str:
 
 
 def print_verdicts(verdicts: list[Verdict], result: dict) -> None:
-    """One line a check: claim, measured figure with its interval, bound, outcome and scale."""
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    table = Table(title=f"{result['slug']}, size {result['size']}, on {result['environment']['device_name']}")
-    for column in ("claim", "measured (95 % interval)", "bound", "outcome", "scale", "why"):
+    """One line a check: claim, what was measured with its interval, bound, outcome and scale."""
+    title = f"{result['slug']}, size {result['size']}, on {result['environment']['device_name']}"
+    if sys.stdout.isatty():
+        _print_table(title, verdicts)
+    else:
+        print(title)
+        for v in verdicts:
+            scale = f" ({v.scale} scale)" if v.scale else ""
+            measured = f": {v.measure} {v.bound}, measured {figure(v)}" if v.measure else ""
+            print(f"  {_name(v)}: {v.outcome}{scale}{measured}{'; ' + v.reason if v.reason else ''}")
+    print(f"{result['seconds']:.1f} s, peak {result['peak_memory_mib']} MiB, seed {result['seed']}")
+
+
+def _name(verdict: Verdict) -> str:
+    return f"{verdict.claim} [{verdict.label}]" if verdict.label else verdict.claim
+
+
+def _print_table(title: str, verdicts: list[Verdict]) -> None:
+    table = Table(title=title)
+    for column in ("claim", "measure", "figure (95 % interval)", "bound", "outcome", "scale", "why"):
         table.add_column(column, overflow="fold")
     for v in verdicts:
-        name = f"{v.claim}: {v.label}" if v.label else v.claim
-        outcome = f"[{STYLES[v.outcome]}]{v.outcome}[/]"
-        table.add_row(name, figure(v), v.bound, outcome, v.scale, v.reason or v.because)
-    console.print(table)
-    print(f"{result['seconds']:.1f} s, peak {result['peak_memory_mib']} MiB, seed {result['seed']}")
+        outcome = Text(v.outcome, STYLES[v.outcome])
+        table.add_row(Text(_name(v)), v.measure, figure(v), v.bound, outcome, v.scale, v.reason or v.because)
+    Console().print(table)

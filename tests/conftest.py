@@ -17,8 +17,26 @@ os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="claimcheck-tests-")
 (ROOT / "data" / "models").mkdir(parents=True, exist_ok=True)
 (Path(os.environ["DATA_DIR"]) / "models").symlink_to(ROOT / "data" / "models")
 
+from django.core.management import call_command  # noqa: E402
+
 from tests import browser  # noqa: E402
 from tests.installation import Installation, postgres  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker) -> None:
+    """The catalogue is loaded once; `catalogue` loads it again after a test that emptied the tables."""
+    with django_db_blocker.unblock():
+        call_command("load_catalog", verbosity=0)
+
+
+@pytest.fixture
+def catalogue(db) -> None:
+    """The list and its claims, in the database."""
+    from catalog.models import Work
+
+    if not Work.objects.exists():
+        call_command("load_catalog", verbosity=0)
 
 
 @pytest.fixture

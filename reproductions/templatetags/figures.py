@@ -28,3 +28,9 @@ def seconds(value: float | None) -> str:
 def percent(done: int, total: int) -> int:
     """How much of `total` is done, 0 to 100."""
     return min(100, round(100 * done / total)) if total else 0
+
+
+@register.filter
+def words(name: str) -> str:
+    """A field's name for people: "device_name" is "device name"."""
+    return name.replace("_", " ")

@@ -222,7 +222,7 @@ def test_a_lost_job_is_queued_again_once_and_fails_the_second_time(node):
     sweep()
     job.refresh_from_db()
     assert (job.status, job.losses) == (Status.QUEUED, 1) and "fell silent" in job.reason
-    change(job.pk, 1, [Status.QUEUED], Status.STARTING)
+    change(job.pk, job.attempt, [Status.QUEUED], Status.STARTING)
     job.refresh_from_db()
     take_back(job)
     job.refresh_from_db()

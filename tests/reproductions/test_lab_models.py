@@ -199,6 +199,16 @@ def test_any_model_in_a_folder_can_be_loaded(tmp_path, default):
         models.load(str(tmp_path))
 
 
+def test_an_untrained_model_has_the_shape_and_its_tables(monkeypatch):
+    sizes = {"hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    monkeypatch.setitem(models.SHAPES, "small", sizes)
+    model = models.untrained("small")
+    assert model.dtype == torch.float16 and len(model.model.layers) == 2 and model.lm_head.weight.std() > 0
+    cos, _ = models.rotation(model, 9)
+    assert cos.dtype == torch.float32
+    torch.testing.assert_close(cos[:, 1], (torch.arange(9) * 10000.0**-0.25).cos())
+
+
 def test_a_model_that_is_not_here_is_missing_in_one_line(tmp_path):
     with pytest.raises(models.MissingModel) as error:
         models.load(str(tmp_path / "none"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reproductions import spec
+from reproductions import parameters, spec
 from reproductions.spec import Check, Max, Mean, Untested, judge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def test_no_effect_is_no_replication():
 def test_two_sided_bound():
     check = Check("c", Max("x"), at_least=0.75, at_most=1.25)
     assert [one(check, [{"x": x}]).outcome for x in (0.7, 1.0, 1.3)] == ["contradicted", "replicated", "contradicted"]
-    assert check.bound == "0.75 to 1.25"
+    assert check.bound == "between 0.75 and 1.25"
 
 
 def test_an_identity_is_never_replicated():
@@ -94,8 +94,7 @@ class TestShipped:
         assert work.question.endswith("?")
         for size in work.sizes.values():
             assert set(size.parameters) <= set(work.limits)
-            spec_parameters = dict(size.parameters)
-            assert spec.parameters.resolve(spec_parameters, work.limits, {}) == spec_parameters
+            assert parameters.resolve(size.parameters, work.limits, {}) == size.parameters
 
     def test_it_travels_as_json(self, slug):
         work = spec.load(slug)

@@ -1,0 +1,336 @@
+"""The pages as a visitor gets them: what they show, what they refuse, how much they ask of the database."""
+
+import json
+import re
+
+import pytest
+from django.urls import reverse
+
+from catalog.models import Work
+from jobs.models import Job
+from jobs.states import change
+from reproductions import headlines, runs
+from reproductions.models import Reproduction, Run, Verdict
+
+pytestmark = pytest.mark.django_db
+Status = Job.Status
+
+CHECKS = [
+    {"claim": "exactness", "metric": {"metric": "Max", "column": "error"}, "at_most": 2.0, "because": "rounding"},
+    {"claim": "runtime", "metric": {"metric": "Mean", "column": "ms"}, "at_least": 2.4, "needs": "cuda"},
+    {"claim": "hbm-traffic", "reason": "needs hardware counters"},
+]
+SPEC = {
+    "slug": "flashattention",
+    "question": "Is it exact?",
+    "hash": "abc",
+    "checks": CHECKS,
+    "plots": [{"mark": "line", "title": "Error", "x": "n", "y": "error", "color": None, "where": {}, "log": [],
+               "x_title": "n", "y_title": "error"}],
+    "limits": {"lengths": [1, 64]},
+    "sizes": {
+        "smoke": {"limit_s": 5, "scale": "reduced", "parameters": {"lengths": [1]}},
+        "cpu": {"limit_s": 10, "scale": "reduced", "parameters": {"lengths": [1, 2]}},
+        "full": {"limit_s": 10, "scale": "paper", "parameters": {"lengths": [64]}},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def listed(catalogue):
+    """Every page stands on the list."""
+
+
+@pytest.fixture
+def reproduction():
+    work = Work.objects.get(slug="flashattention")
+    return Reproduction.objects.create(work=work, question="Is it exact?", spec=SPEC, spec_hash="abc")
+
+
+@pytest.fixture
+def reader(client, django_user_model):
+    client.force_login(django_user_model.objects.create_user("reader", password="a long password"))
+    return client
+
+
+def finished_run(reproduction: Reproduction, error: float, size: str = "cpu", **fields) -> Run:
+    """A run as a worker leaves it, judged by the server."""
+    job = Job.objects.create(kind="run", device="cpu", time_limit_s=10)
+    values = {"parameters": {"lengths": [1, 2]}, "scale": SPEC["sizes"][size]["scale"], "spec_hash": "abc"}
+    values |= {"environment": {"device_name": "Test CPU"}, "rows": [{"n": 1, "error": error}], "checks": CHECKS}
+    run = Run.objects.create(job=job, reproduction=reproduction, size=size, device="cpu", seconds=1, **values | fields)
+    for before, after in ((Status.QUEUED, Status.STARTING), (Status.STARTING, Status.RUNNING)):
+        change(job.pk, job.attempt, [before], after)
+        job.refresh_from_db()
+    change(job.pk, 1, [Status.RUNNING], Status.FINISHED)
+    runs.judge(run)
+    headlines.refresh(reproduction)
+    return run
+
+
+def text(response) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
+
+
+def test_the_list_shows_every_entry_in_the_curators_order(client):
+    page = client.get("/").content.decode()
+    assert page.count("data-row") == 84
+    names = re.findall(r'<h2 id="c-[^"]*">([^<]*)</h2>', page)
+    assert len(names) == 12 and names[0] == "LLM Algorithmic/Eval Survey" and "Others" in names[-1]
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ("attention sinks", "streaming-llm"),
+        ("flashattention", "flashattention"),
+        ("Re", None),
+        ("ré", None),
+        ("dao exact attention", "flashattention"),
+        ("2309.17453", "streaming-llm"),
+        ("https://arxiv.org/pdf/2309.17453v3.pdf", "streaming-llm"),
+        ("PagedAttention", "vllm"),
+        ("LLM.int8()", "llm-int8"),
+    ],
+)
+def test_search_finds_the_work_first(client, query, first):
+    page = client.get("/", {"q": query}).content.decode()
+    found = re.findall(r'class="title" href="/papers/([^/]*)/', page)
+    assert found and (first is None or found[0] == first)
+
+
+def test_accents_are_folded(client):
+    def count(q):
+        return client.get("/", {"q": q}).content.decode().count("data-row")
+
+    assert count("Ré") == count("re") > 0
+
+
+def test_nothing_found_is_said(client):
+    assert "Nothing matches “zzzz”" in text(client.get("/", {"q": "zzzz"}))
+
+
+def test_facets_count_what_they_would_give(client):
+    page = client.get("/").content.decode()
+    assert re.search(r">with code <span class=\"count\">49<", page)
+    assert client.get("/?code=yes").content.decode().count("data-row") == 49
+    chosen = client.get("/?category=early-exit&code=no").content.decode()
+    assert chosen.count("data-row") == 2
+    assert re.search(r'class="chosen"[^>]*>Early-Exit', chosen)
+
+
+def test_what_is_not_understood_is_said_and_left_out(client):
+    page = client.get("/?category=nothing&colour=red&code=perhaps")
+    assert page.status_code == 200 and page.content.decode().count("data-row") == 84
+    assert "category: expected one of" in text(page) and "“colour” is no filter" in text(page)
+
+
+def test_the_list_is_a_page_and_a_fragment_at_one_address(client):
+    fragment = client.get("/?q=sinks", headers={"HX-Request": "true"})
+    assert "<html" not in fragment.content.decode() and 'id="list"' in fragment.content.decode()
+    assert "HX-Request" in fragment["Vary"]
+
+
+def test_the_list_asks_few_queries(client, django_assert_max_num_queries):
+    with django_assert_max_num_queries(12):
+        client.get("/")
+
+
+def test_a_paper_without_reproduction_shows_its_claims_and_says_so(client):
+    work = Work.objects.get(slug="vllm")
+    page = text(client.get("/papers/vllm/"))
+    assert "has no reproduction here yet" in page
+    for claim in work.claims.all():
+        assert " ".join(claim.statement.split())[:60] in page.replace("&#x27;", "'").replace("&quot;", '"')
+
+
+def test_every_paper_has_a_page(client):
+    for slug in Work.objects.values_list("slug", flat=True):
+        assert client.get(reverse("paper", args=[slug])).status_code == 200
+
+
+def test_a_figure_that_was_not_verified_is_marked(client):
+    work = Work.objects.filter(claims__verified=False).first()
+    assert "figure not verified" in text(client.get(f"/papers/{work.slug}/"))
+
+
+def test_months_that_differ_are_both_shown(client):
+    assert "listed under 2020-05 (published 2019-09-17)" in text(client.get("/papers/megatron-lm/"))
+
+
+def test_the_paper_says_beside_what_was_measured(client, reproduction):
+    finished_run(reproduction, 1.25)
+    page = text(client.get("/papers/flashattention/"))
+    assert "largest error at most 2 because rounding 1.25" in page
+    assert "Test CPU , size cpu" in page and "replicated reduced scale" in page
+    assert "not measured: needs a CUDA GPU" in page
+    assert "Not tested: needs hardware counters" in page
+    assert "about 5.7 x" in page
+
+
+def test_contradicted_is_said_as_loudly(client, reproduction):
+    finished_run(reproduction, 9.0)
+    assert "contradicted" in text(client.get("/papers/flashattention/"))
+    assert "contradicted" in text(client.get("/?q=flashattention"))
+
+
+def test_which_run_is_the_headline(client, reproduction):
+    finished_run(reproduction, 1.0)
+    assert reproduction.headlines[0]["value"] == 1.0
+    finished_run(reproduction, 1.5)
+    finished_run(reproduction, 7.0, size="smoke")
+    finished_run(reproduction, 8.0, customised=True)
+    finished_run(reproduction, 9.0, spec_hash="old")
+    assert reproduction.headlines[0]["value"] == 1.5
+    finished_run(reproduction, 1.1, size="full")
+    finished_run(reproduction, 1.7)
+    assert [h["value"] for h in reproduction.headlines] == [1.1]
+
+
+def test_old_verdicts_keep_the_bound_they_were_judged_by(reproduction):
+    run = finished_run(reproduction, 1.25)
+    SPEC_NOW = SPEC | {"checks": [CHECKS[0] | {"at_most": 0.5}, *CHECKS[1:]], "hash": "def"}
+    Reproduction.objects.update(spec=SPEC_NOW, spec_hash="def")
+    runs.judge(Run.objects.get(pk=run.pk))
+    assert Verdict.objects.get(run=run, position=0).outcome == "replicated"
+
+
+def test_a_run_page_shows_verdicts_plots_and_the_command(client, reproduction):
+    run = finished_run(reproduction, 1.25)
+    response = client.get(f"/runs/{run.pk}/")
+    assert "finished" in text(response) and "Repeat it python -m reproductions run flashattention" in text(response)
+    assert f"/runs/{run.pk}/plots/0.svg" in response.content.decode()
+    drawn = client.get(f"/runs/{run.pk}/plots/0.svg?theme=dark")
+    assert drawn["Content-Type"] == "image/svg+xml" and b"<svg" in drawn.content
+    assert client.get(f"/runs/{run.pk}/plots/9.svg").status_code == 404
+
+
+def test_a_failed_run_says_why_and_what_next(client, reproduction):
+    job = Job.objects.create(kind="run", device="cpu", time_limit_s=10)
+    values = {"parameters": {}, "scale": "reduced", "spec_hash": "abc", "checks": CHECKS}
+    run = Run.objects.create(job=job, reproduction=reproduction, size="cpu", device="cpu", **values)
+    change(job.pk, 0, [Status.QUEUED], Status.STARTING)
+    change(job.pk, 1, [Status.STARTING], Status.FAILED, code="timeout", reason="stopped after 10 s, its time limit")
+    page = text(client.get(f"/runs/{run.pk}/"))
+    assert "failed" in page and "stopped after 10 s" in page and "Choose a smaller size" in page
+
+
+def test_a_visitor_reads_but_does_not_run(client, reproduction):
+    assert "Sign in" in text(client.get("/papers/flashattention/"))
+    response = client.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu"})
+    assert response.status_code == 302 and "/accounts/login/" in response.url
+    assert not Job.objects.exists()
+
+
+def test_a_reader_runs(reader, reproduction):
+    response = reader.post("/papers/flashattention/run/", {"size": "smoke", "device": "cpu", "lengths": " 3 , 4 "})
+    run = Run.objects.get()
+    assert response.url == f"/runs/{run.pk}/"
+    assert (run.parameters, run.customised, run.job.status) == ({"lengths": [3, 4]}, True, "queued")
+    assert run.job.requires == "flashattention@abc" and run.job.user.username == "reader"
+    assert "--set lengths=3,4" in run.command
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lengths": "banana"}, "lengths: expected a whole number, got &#x27;banana&#x27;"),
+        ({"lengths": "65"}, "between 1 and 64"),
+        ({"size": "huge"}, "size: expected one of smoke, cpu, full"),
+        ({"device": "tpu"}, "device: expected one of cpu, cuda"),
+        ({"device": "cuda"}, "no connected node has cuda"),
+    ],
+)
+def test_a_form_that_cannot_be_is_given_back_with_the_reason(reader, reproduction, changes, words):
+    response = reader.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu"} | changes)
+    assert response.status_code == 400 and words in text(response)
+    assert not Job.objects.exists()
+    if "lengths" in changes:
+        assert f'value="{changes["lengths"]}"' in response.content.decode()
+
+
+def test_only_the_owner_or_an_operator_cancels(reader, reproduction, django_user_model):
+    reader.post("/papers/flashattention/run/", {"size": "smoke", "device": "cpu"})
+    run = Run.objects.get()
+    other = django_user_model.objects.create_user("other")
+    reader.force_login(other)
+    assert reader.post(f"/runs/{run.pk}/cancel/").status_code == 403
+    run.job.refresh_from_db()
+    assert run.job.status == "queued"
+    reader.force_login(django_user_model.objects.create_user("operator", is_staff=True))
+    assert reader.post(f"/runs/{run.pk}/cancel/").status_code == 302
+    run.job.refresh_from_db()
+    assert run.job.status == "cancelled"
+
+
+def test_get_never_changes_state(reader, reproduction):
+    assert reader.get("/papers/flashattention/run/").status_code == 405
+    assert reader.get("/runs/1/cancel/").status_code == 405
+    assert reader.post("/").status_code == 405
+
+
+def test_pages_that_are_not_there(client):
+    for address in ("/papers/nothing/", "/runs/999999/", "/nowhere/"):
+        response = client.get(address)
+        assert response.status_code == 404 and "Not found" in text(response)
+
+
+def test_no_inline_script_or_style_and_a_strict_policy(client, reproduction):
+    run = finished_run(reproduction, 1.25)
+    for address in ("/", "/papers/flashattention/", "/runs/", f"/runs/{run.pk}/", "/accounts/login/"):
+        response = client.get(address)
+        page = response.content.decode()
+        assert not re.search(r"<style|<script(?![^>]*\bsrc=)|\sstyle=|\son\w+=", page), address
+        assert "script-src 'self'" in response["Content-Security-Policy"]
+
+
+def test_the_local_operator_is_local(client, settings, reproduction):
+    settings.LOCAL_OPERATOR = True
+    assert "local operator" in text(client.get("/"))
+    assert "Sign in" in text(client.get("/", headers={"X-Forwarded-For": "10.0.0.1"}))
+    assert "Sign in" in text(client.get("/", REMOTE_ADDR="10.0.0.1"))
+    settings.LOCAL_OPERATOR = False
+    assert "Sign in" in text(client.get("/"))
+
+
+def test_forms_need_their_token(reproduction, django_user_model):
+    from django.test import Client
+
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(django_user_model.objects.create_user("reader"))
+    assert strict.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu"}).status_code == 403
+
+
+def test_a_bad_result_is_no_finished_run(reproduction, tmp_path):
+    from jobs.supervise import BadResult
+
+    run = finished_run(reproduction, 1.0)
+    result = {"environment": {}, "seconds": 1, "peak_memory_mib": 1, "spec_hash": "abc"}
+    cases = {
+        "it left no rows": (None, result),
+        "a row is not JSON": ("{", result),
+        "cannot be read": ("{}\n", None),
+        "expected results of spec abc": ("{}\n", result | {"spec_hash": "other"}),
+    }
+    for words, (rows, data) in cases.items():
+        for name in ("rows.jsonl", "result.json"):
+            (tmp_path / name).unlink(missing_ok=True)
+        if rows is not None:
+            (tmp_path / "rows.jsonl").write_text(rows)
+        if data is not None:
+            (tmp_path / "result.json").write_text(json.dumps(data))
+        with pytest.raises(BadResult, match=words):
+            runs.store(run.job, tmp_path, finished=True)
+
+
+def test_a_killed_run_keeps_its_rows(reproduction, tmp_path):
+    run = finished_run(reproduction, 1.0)
+    (tmp_path / "rows.jsonl").write_text('{"n": 1, "x": NaN}\n{"n": 2')
+    runs.store(run.job, tmp_path, finished=False)
+    assert Run.objects.get(pk=run.pk).rows == [{"n": 1, "x": "NaN"}]
+
+
+def test_health_is_honest(client):
+    response = client.get("/health/")
+    assert response.status_code == 503 and "Redis does not work" in text(response)
+    assert "workers does not work none is heard" in text(response)
