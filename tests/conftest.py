@@ -1,26 +1,15 @@
-"""What every test shares. The environment is set here, before Django's settings or Triton are imported."""
+"""What every test shares. The environment is set earlier, by tests/environment.py."""
 
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
-os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is decorated
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "BIND", "PORT"):
-    os.environ.pop(name, None)
-ROOT = Path(__file__).resolve().parent.parent
-# Each test process has its own database and scratch; the language model, read once in 20 s, is kept between runs.
-os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="claimcheck-tests-")
-(ROOT / "data" / "models").mkdir(parents=True, exist_ok=True)
-(Path(os.environ["DATA_DIR"]) / "models").symlink_to(ROOT / "data" / "models")
-
-from django.core.management import call_command  # noqa: E402
-
-from tests import browser  # noqa: E402
-from tests.installation import Installation, postgres  # noqa: E402
+from tests import browser
+from tests.installation import Installation, postgres
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +61,8 @@ def pytest_terminal_summary(terminalreporter) -> None:
     """A suite without a browser must not look like one with it."""
     if browser.find() is None:
         terminalreporter.section("NO BROWSER: THE BROWSER TESTS DID NOT RUN", sep="!", red=True, bold=True)
+
+
+def pytest_unconfigure() -> None:
+    """The test process's own data folder goes with it."""
+    shutil.rmtree(os.environ["DATA_DIR"], ignore_errors=True)

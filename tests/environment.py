@@ -1,0 +1,16 @@
+"""The environment of the tests, as a plugin (`-p tests.environment`): set before Django or Triton are loaded."""
+
+import os
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is decorated
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "BIND", "PORT"):
+    os.environ.pop(name, None)
+# Each test process has its own database and scratch; the language model, read once in 20 s, is kept between runs.
+os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="claimcheck-tests-")
+(ROOT / "data" / "models").mkdir(parents=True, exist_ok=True)
+(Path(os.environ["DATA_DIR"]) / "models").symlink_to(ROOT / "data" / "models")
