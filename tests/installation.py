@@ -101,10 +101,22 @@ class Installation:
 
     def submit(self, slug: str, size: str, **parameters: str) -> str:
         """Press Run on a paper's page; the address of the run."""
-        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.page(f"/papers/{slug}/")).group(1)
-        form = {"csrfmiddlewaretoken": token, "size": size, "device": "cpu"} | parameters
+        form = {"csrfmiddlewaretoken": self.token(f"/papers/{slug}/"), "size": size, "device": "cpu"} | parameters
         self.page(f"/papers/{slug}/run/", form)
         return urllib.parse.urlparse(self.last_url).path
+
+    def submit_raw(self, slug: str, size: str) -> None:
+        """Send the form without the page's token."""
+        self.page(f"/papers/{slug}/run/", {"size": size, "device": "cpu"})
+
+    def sign_in(self, name: str, password: str) -> None:
+        """Sign in through the page."""
+        token = self.token("/accounts/login/")
+        self.page("/accounts/login/", {"csrfmiddlewaretoken": token, "username": name, "password": password})
+
+    def token(self, path: str) -> str:
+        """The token that a page's form carries."""
+        return re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.page(path)).group(1)
 
     def state(self, run: str) -> str:
         """The state that a run's page tells."""
@@ -116,7 +128,10 @@ class Installation:
         def look() -> str | None:
             return found if (found := self.state(run)) in states else None
 
-        return eventually(look, f"{run} is {' or '.join(states)}", seconds)
+        try:
+            return eventually(look, f"{run} is {' or '.join(states)}", seconds)
+        finally:
+            print(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", self.page(run)))[:1500])  # shown if the test fails
 
     def living(self) -> list[psutil.Process]:
         """Every process that knows this data folder, whoever its parent is."""

@@ -224,7 +224,7 @@ class StreamingCache:
     def __init__(self, sinks: int, window: int, cos: Tensor, sin: Tensor, impl: str = "auto"):
         self.sinks, self.window, self.cos, self.sin, self.impl = sinks, window, cos, sin, impl
         self.seen = 0
-        self.k = self.v = None
+        self.k = self.v = cos.new_empty(0)
 
     def prefill(self, k: Tensor, v: Tensor) -> None:
         """Keep a whole prompt, (B, G, N, D) un-rotated, N <= S + W, in an empty cache. ValueError."""
@@ -236,7 +236,7 @@ class StreamingCache:
         self.k[:, :, : self.seen], self.v[:, :, : self.seen] = k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if self.k is None:
+        if self.k.ndim == 1:
             self.prefill(k[:, :, :0], v[:, :, :0])
         past = self.seen - self.sinks
         slot = self.seen if past < 0 else self.sinks + past % self.window

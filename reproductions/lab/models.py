@@ -28,7 +28,7 @@ LIKE_LLAMA = ("llama", "mistral", "qwen2")  # layers that `forward` can take apa
 FORMAT = 1  # raised when what the cache holds changes
 STALE_S = 3600  # an unfinished cache this old was left by a process that died
 
-SHAPES = {"Llama-2-7B": {}}  # sizes for `untrained`, as a LlamaConfig's options; its own defaults are Llama-2-7B's
+SHAPES: dict[str, dict] = {"Llama-2-7B": {}}  # for `untrained`: options of LlamaConfig, whose defaults are these
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
@@ -48,10 +48,9 @@ def load(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if name in (None, DEFAULT):
-        folder, dtype = str(_cached(Path(cache) if cache else _cache_folder())), torch.float32
-    else:
-        folder, dtype = name, torch.float32 if device == "cpu" else "auto"
+    kept = name in (None, DEFAULT)
+    folder = str(_cached(Path(cache) if cache else _cache_folder())) if kept else name
+    dtype = torch.float32 if kept or device == "cpu" else "auto"
     with _quiet():
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -59,7 +58,7 @@ def load(
             )
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except OSError as error:
-            if folder != name:
+            if kept:
                 raise
             first = str(error).partition("\n")[0]
             raise MissingModel(f"{name}: not on this machine and not downloaded ({first})") from None

