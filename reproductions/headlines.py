@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from reproductions.models import Reproduction, Run
-from reproductions.spec import Untested
+from reproductions.spec import NOT_TESTABLE, Untested
 
 SIZE_ORDER = {"cpu": 0, "full": 1}
 
@@ -38,7 +38,7 @@ def _rank(run: Run) -> tuple:
 
 def _lacked_device(verdict, run: Run) -> bool:
     """A CPU's "needs a GPU" says nothing once a claim has been tested elsewhere; the page says it from the spec."""
-    return verdict.outcome == "not testable here"
+    return verdict.outcome == NOT_TESTABLE
 
 
 def _headline(verdict, run: Run, device_name: str) -> dict:

@@ -6,7 +6,7 @@ from django.utils.functional import cached_property
 from catalog.models import Work
 from jobs.models import Job
 from reproductions.parameters import expected, text
-from reproductions.spec import WORST_FIRST, Check, Untested, check_from_json, worst
+from reproductions.spec import NOT_TESTABLE, WORST_FIRST, Check, Untested, check_from_json, worst
 
 
 class Reproduction(models.Model):
@@ -32,12 +32,18 @@ class Reproduction(models.Model):
 
     @property
     def headline_counts(self) -> list[tuple[str, int]]:
-        """(outcome, how many claims), for the list: the worst outcome of each claim on any device."""
-        claims: dict[str, list[str]] = {}
-        for headline in self.headlines:
-            claims.setdefault(headline["claim"], []).append(headline["outcome"])
-        outcomes = [worst(found) for found in claims.values()]
-        return [(name, outcomes.count(name)) for name in WORST_FIRST if name in outcomes]
+        """(outcome, how many claims), for the list: the worst of each claim's checks on any device.
+
+        A claim with a check that nothing has measured yet is not counted as replicated, nor counted at all unless
+        another of its checks speaks against it.
+        """
+        outcomes = []
+        for claim in dict.fromkeys(check.claim for check in self.checks):
+            positions = {i for i, check in enumerate(self.checks) if check.claim == claim}
+            standing = [h for h in self.headlines if h["position"] in positions]
+            missing = positions - {h["position"] for h in standing}
+            outcomes.append(worst([h["outcome"] for h in standing] + [NOT_TESTABLE] * len(missing)))
+        return [(name, outcomes.count(name)) for name in WORST_FIRST if name in outcomes and name != NOT_TESTABLE]
 
     @property
     def fields(self) -> list[dict]:

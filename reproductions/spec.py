@@ -36,7 +36,7 @@ PAPERS = ROOT / "reproductions" / "papers"
 
 REPLICATED, CONTRADICTED, INCONCLUSIVE = "replicated", "contradicted", "inconclusive"
 NO_RESULT, NOT_TESTABLE, COMPUTED = "no result", "not testable here", "computed"
-WORST_FIRST = (CONTRADICTED, NO_RESULT, INCONCLUSIVE, REPLICATED, COMPUTED, NOT_TESTABLE)
+WORST_FIRST = (CONTRADICTED, NO_RESULT, INCONCLUSIVE, NOT_TESTABLE, REPLICATED, COMPUTED)
 NEEDS = {"any": "", "cuda": "needs a CUDA GPU", "multi-gpu": "needs several GPUs"}
 
 

@@ -67,6 +67,7 @@ def test_untested_says_why():
 def test_the_worst_outcome_stands():
     assert spec.worst(["replicated", "contradicted", "inconclusive"]) == "contradicted"
     assert spec.worst(["replicated", "no result"]) == "no result"
+    assert spec.worst(["replicated", "not testable here"]) == "not testable here"
 
 
 def test_a_check_without_a_bound_is_refused():

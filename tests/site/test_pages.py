@@ -174,6 +174,15 @@ def test_contradicted_is_said_as_loudly(client, reproduction):
     assert "contradicted" in text(client.get("/?q=flashattention"))
 
 
+def test_a_claim_with_an_unmeasured_check_is_not_called_replicated(reproduction):
+    gpu = CHECKS[1] | {"claim": "exactness"}
+    reproduction.spec = SPEC | {"checks": [CHECKS[0], gpu]}
+    reproduction.headlines = [{"position": 0, "outcome": "replicated"}]
+    assert reproduction.headline_counts == []
+    reproduction.headlines[0]["outcome"] = "contradicted"
+    assert reproduction.headline_counts == [("contradicted", 1)]
+
+
 def test_which_run_is_the_headline(client, reproduction):
     finished_run(reproduction, 1.0)
     assert reproduction.headlines[0]["value"] == 1.0
