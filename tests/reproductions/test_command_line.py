@@ -86,13 +86,18 @@ def test_run_in_a_terminal_shows_progress_and_a_table():
         (("run", "streaming-llm", "--size", "huge"), "error: size: expected one of smoke, cpu, full, got 'huge'"),
         (("run", "nothing"), "error: no reproduction 'nothing'; there are: "),
         (("show", "nothing"), "error: no reproduction 'nothing'; there are: "),
-        ((*SMOKE, "--set", "tokens=128"), "error: tokens: expected more than"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, line):
     done = reproductions(*words)
     assert done.returncode == 2
     assert done.stderr.startswith(line) and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_parameters_that_do_not_go_together_are_refused_by_the_work_itself():
+    done = reproductions(*SMOKE, "--set", "tokens=128", "cache=128")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: tokens: expected more than") and "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="this machine has a GPU")
