@@ -225,7 +225,7 @@ def _imported(file: Path) -> list[Path]:
 
 def check_to_json(check: Check | Untested) -> dict:
     """A check as data, for the web: it never imports a spec."""
-    data = {key: value for key, value in vars(check).items() if value not in (None, "", False)}
+    data = {key: value for key, value in vars(check).items() if value is not None and value is not False and value != ""}
     return data if isinstance(check, Untested) else data | {"metric": metrics.to_json(check.metric)}
 
 
