@@ -17,10 +17,14 @@ def error(out: Tensor, exact: Tensor) -> float:
     return ((out.double() - exact.double()).abs().max() / scale).item()
 
 
-def assert_as_exact_as(out: Tensor, peer: Tensor, exact: Tensor) -> None:
-    """`out` errs at most twice as much as `peer`, plain PyTorch in the same dtype, both against `exact` (float64)."""
+def error_ratio(out: Tensor, peer: Tensor, exact: Tensor) -> float:
+    """How many times `peer`, plain PyTorch in the same dtype, errs `out` against `exact` (float64); NaN if it is."""
     if out.dtype != peer.dtype:
         raise AssertionError(f"expected dtype {peer.dtype}, got {out.dtype}")
-    found, allowed = error(out, exact), max(2 * error(peer, exact), FLOOR * torch.finfo(out.dtype).eps)
-    if not found <= allowed:  # NaN too
-        raise AssertionError(f"error {found:.3g}, expected at most {allowed:.3g}")
+    return error(out, exact) / max(error(peer, exact), FLOOR / 2 * torch.finfo(out.dtype).eps)
+
+
+def assert_as_exact_as(out: Tensor, peer: Tensor, exact: Tensor, times: float = 2) -> None:
+    """`out` errs at most `times` as much as `peer`, plain PyTorch in the same dtype, both against `exact` (float64)."""
+    if not (ratio := error_ratio(out, peer, exact)) <= times:  # NaN too
+        raise AssertionError(f"expected at most {times} times PyTorch's own error, got {ratio:.3g} times")

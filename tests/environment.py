@@ -6,7 +6,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is decorated
+# Read when a kernel is decorated. TRITON_INTERPRET=0 on a GPU machine tests the compiled kernels instead.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+DEVICE = "cpu" if os.environ["TRITON_INTERPRET"] == "1" else "cuda"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "BIND", "PORT"):
     os.environ.pop(name, None)
