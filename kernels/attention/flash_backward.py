@@ -1,8 +1,9 @@
 """The backward pass of FlashAttention (arXiv:2205.14135, Appendix B.2 and Algorithm 4): tiles are computed again.
 
-Letters as in flash.py. With P = exp(S - m) / l from the saved maximum m and normaliser l of each row, and delta = rowsum(dO * O):
-dV = P^T dO, dP = dO V^T, dS = P * (dP - delta), dQ = scale dS K, dK = scale dS^T Q. One kernel walks over queries for a
-block of keys (dK, dV), one over keys for a block of queries (dQ), so that no two programs write the same place.
+Letters as in flash.py. With P = exp(S - m) / l from the saved maximum m and normaliser l of each row, and with
+delta = rowsum(dO * O): dV = P^T dO, dP = dO V^T, dS = P * (dP - delta), dQ = scale dS K, dK = scale dS^T Q. One kernel
+walks over queries for a block of keys (dK, dV), one over keys for a block of queries (dQ), so that no two programs
+write the same place.
 """
 
 import torch

@@ -84,7 +84,10 @@ def test_a_query_that_sees_no_key_gives_zero_and_zero_gradients(impl):
 @pytest.mark.parametrize("impl", IMPLS)
 def test_large_scores_do_not_overflow(impl):
     q, k, v, g = inputs(70, 70)
-    check(100 * q, k, v, g, impl, causal=True)
+    found = gradients(lambda *x: flash_attention(*x, True, impl=impl), 100 * q, k, v, g)
+    exact = gradients(lambda *x: attention_reference(*x, True), 100 * q, k, v, g, torch.float64)
+    for ours, true in zip(found, exact, strict=True):
+        torch.testing.assert_close(ours.double(), true, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
