@@ -129,8 +129,14 @@ def test_a_counted_algorithm_that_skips_its_last_keys_is_caught_by_its_result(tm
     assert verdicts(lab)["exactness", "what is counted is right"] == "contradicted"
 
 
+def hoarding(q, k, v):
+    """The right output; sixteen matrices of scores stay in memory until it is there."""
+    scores = torch.ones(16, q.shape[2], k.shape[2])
+    return flash_attention(q, k, v) * scores[0, 0, 0]
+
+
 def test_a_method_that_keeps_the_matrix_is_not_linear_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setitem(flashattention.METHODS, "flash", attention_reference)
+    monkeypatch.setitem(flashattention.METHODS, "flash", hoarding)
     lab = Lab(tmp_path)
     for n in (1024, 2048, 4096):
         for repeat in range(2):
