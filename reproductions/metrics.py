@@ -138,8 +138,12 @@ def _divide(of: float, to: float) -> float:
     return of / to
 
 
+def _name(column: str) -> str:
+    return column.replace("_", " ")
+
+
 def _where(where: dict) -> str:
-    words = (f"{k} = {', '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in where.items())
+    words = (f"{_name(k)} = {', '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in where.items())
     return f" at {'; '.join(words)}" if where else ""
 
 
@@ -153,7 +157,7 @@ class Value:
     @property
     def words(self) -> str:
         """What is measured, for people."""
-        return f"{self.column}{_where(self.where)}"
+        return f"{_name(self.column)}{_where(self.where)}"
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         values = [row[self.column] for row in _select(rows, self.column, self.where)]
@@ -172,7 +176,7 @@ class Max:
     @property
     def words(self) -> str:
         """What is measured, for people."""
-        return f"largest {self.column}{_where(self.where)}"
+        return f"largest {_name(self.column)}{_where(self.where)}"
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         kept = _select(rows, self.column, self.where)
@@ -189,7 +193,7 @@ class Mean:
     @property
     def words(self) -> str:
         """What is measured, for people."""
-        return f"mean {self.column}{_where(self.where)}"
+        return f"mean {_name(self.column)}{_where(self.where)}"
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         return _t_interval([row[self.column] for row in _select(rows, self.column, self.where)])
@@ -217,8 +221,8 @@ class Ratio:
     @property
     def words(self) -> str:
         """What is measured, for people."""
-        best = f", best over {self.best}" if self.best else ""
-        name = f"exp({self.column})" if self.transform == "exp" else self.column
+        best = f", best over {_name(self.best)}" if self.best else ""
+        name = f"exp({_name(self.column)})" if self.transform == "exp" else _name(self.column)
         return f"{name} of {self.of} / {self.to}{_where(self.where)}{best}"
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
@@ -255,7 +259,7 @@ class Difference:
     @property
     def words(self) -> str:
         """What is measured, for people."""
-        return f"{self.column} of {self.of} - {self.to}{_where(self.where)}"
+        return f"{_name(self.column)} of {self.of} - {self.to}{_where(self.where)}"
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         kept = _select(rows, self.column, self.where)
@@ -278,7 +282,7 @@ class Slope:
     @property
     def words(self) -> str:
         """What is measured, for people."""
-        return f"exponent of {self.y} in {self.x}{_where(self.where)}"
+        return f"exponent of {_name(self.y)} in {_name(self.x)}{_where(self.where)}"
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
         kept = _select(rows, self.y, self.where)
