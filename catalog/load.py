@@ -129,14 +129,14 @@ def _set_links(path: Path, entry: Entry, row: dict, counts: dict) -> None:
 
 def _upsert(model: type[models.Model], key: dict, fields: dict, counts: dict) -> Any:
     """The row with `key`, made or changed so that it has `fields`; an equal row is not written."""
-    row = model.objects.filter(**key).first()
+    row = model._default_manager.filter(**key).first()
     if row is None:
         counts["created"] += 1
-        return model.objects.create(**key, **fields)
+        return model._default_manager.create(**key, **fields)
     changed = [name for name, value in fields.items() if getattr(row, name) != value]
     counts["updated" if changed else "unchanged"] += 1
     if changed:
-        model.objects.filter(pk=row.pk).update(**{name: fields[name] for name in changed})
+        model._default_manager.filter(pk=row.pk).update(**{name: fields[name] for name in changed})
     return row
 
 
@@ -148,4 +148,4 @@ def _remove(rows: models.QuerySet, counts: dict) -> None:
 def totals() -> Iterable[str]:
     """ "12 categories", "84 entries" … as the database has them now."""
     for model in (Category, Entry, Work, Claim):
-        yield f"{model.objects.count()} {model._meta.verbose_name_plural}"
+        yield f"{model._default_manager.count()} {model._meta.verbose_name_plural}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode
 
 from django.http import QueryDict
@@ -104,7 +105,7 @@ class Listing:
         if self.selection.sort == "list":
             return as_listed
         first = list({entry.work_id: entry for entry in reversed(as_listed)}.values())[::-1]  # one row a work
-        keys = {
+        keys: dict[str, Callable[[Entry], Any]] = {
             "relevance": lambda e: self._place[e.work_id],
             "date": lambda e: (-e.work.published.toordinal(), e.work.title),
             "stars": lambda e: (-e.stars, -e.highlights, e.work.title),

@@ -1,15 +1,16 @@
 """The list."""
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from catalog.models import Category
 from catalog.selection import Listing, Selection
+from config.http import HtmxRequest
 
 
 @require_safe
-def index(request: HttpRequest) -> HttpResponse:
+def index(request: HtmxRequest) -> HttpResponse:
     """The list with search, facets and order; htmx asks the same address for the part below the search box."""
     categories = list(Category.objects.all())
     selection = Selection.read(request.GET, categories)

@@ -1,7 +1,7 @@
 """What people ask of jobs: queue one, cancel one."""
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
@@ -12,7 +12,7 @@ from jobs.wake import wake
 Status = Job.Status
 
 
-def enqueue(*, kind: str, device: str, requires: str, time_limit_s: int, user: AbstractBaseUser | None) -> Job:
+def enqueue(*, kind: str, device: str, requires: str, time_limit_s: int, user: User | None) -> Job:
     """A new queued job; workers are woken once the row is really there."""
     if kind not in settings.JOB_KINDS:
         raise ValueError(f"kind: expected one of {sorted(settings.JOB_KINDS)}, got {kind!r}")

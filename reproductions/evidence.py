@@ -32,7 +32,9 @@ class ClaimEvidence:
 def of_work(work: Work, reproduction: Reproduction | None) -> list[ClaimEvidence]:
     """Every claim of the work in the catalogue's order; without a reproduction, just the claims."""
     found = {claim.key: ClaimEvidence(claim) for claim in work.claims.all()}
-    for position, check in enumerate(reproduction.checks if reproduction else []):
+    if reproduction is None:
+        return list(found.values())
+    for position, check in enumerate(reproduction.checks):
         evidence = found.get(check.claim)
         if evidence is None:
             continue  # a claim that left the catalogue; a test holds shipped specs to it

@@ -97,9 +97,9 @@ def _paired(rows: Sequence[Row], column: str, by: str, of: str, to: str, pair: s
     """(of, to) values that share the same `pair`; each side must have exactly one row a pair."""
     sides: dict[str, dict] = {of: {}, to: {}}
     for row in rows:
-        side = sides.get(row.get(by))
-        if side is None:
+        if row.get(by) not in sides:
             continue
+        side = sides[row[by]]
         if pair not in row:
             raise NoResult(f"row without {pair}: {row}")
         if row[pair] in side:

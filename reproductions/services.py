@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from catalog.models import Work
@@ -27,7 +27,7 @@ def start_run(
     size: str,
     device: str,
     changes: dict[str, str],
-    user: AbstractBaseUser | None,
+    user: User | None,
     seed: int = 0,
 ) -> Run:
     """Queue one run. Refused if the size, the device or a parameter is not allowed, or no node could ever take it."""

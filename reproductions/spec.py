@@ -212,7 +212,7 @@ def source_hash(path: Path) -> str:
 
 
 def _imported(file: Path) -> list[Path]:
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -225,7 +225,7 @@ def _imported(file: Path) -> list[Path]:
 
 def check_to_json(check: Check | Untested) -> dict:
     """A check as data, for the web: it never imports a spec."""
-    data = {key: value for key, value in vars(check).items() if value is not None and value is not False and value != ""}
+    data = {key: value for key, value in vars(check).items() if value is not False and value not in (None, "")}
     return data if isinstance(check, Untested) else data | {"metric": metrics.to_json(check.metric)}
 
 

@@ -9,6 +9,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST, require_safe
 
 from catalog.models import Work
+from config.http import HtmxRequest, UserRequest
 from jobs import services as jobs
 from reproductions import drawing, evidence, services
 from reproductions.models import Reproduction, Run
@@ -50,7 +51,7 @@ def _plotted(reproduction: Reproduction | None) -> Run | None:
 
 @require_POST
 @login_required
-def run_start(request: HttpRequest, slug: str) -> HttpResponse:
+def run_start(request: UserRequest, slug: str) -> HttpResponse:
     """Queue a run and go to its page; what is wrong with the form is said on the form."""
     reproduction = get_object_or_404(Reproduction.objects.select_related("work"), work__slug=slug)
     names = [field["name"] for field in reproduction.fields]
@@ -75,7 +76,7 @@ def runs(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def run(request: HttpRequest, pk: int) -> HttpResponse:
+def run(request: HtmxRequest, pk: int) -> HttpResponse:
     """One run; htmx asks the same address for the part that changes until the run has ended."""
     found = get_object_or_404(Run.objects.select_related("job__user", "reproduction__work"), pk=pk)
     log = found.job.log

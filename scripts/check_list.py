@@ -25,7 +25,7 @@ def rows_of_list(text: str) -> list[tuple]:
             heading = re.sub(r"\s*\(\[.*", "", line.lstrip("#📖 ")).strip()
         if re.match(r"\|\s*\d{4}\.\d{2}\s*\|", line):
             month, title, paper, code, stars = (cell.strip() for cell in line.strip().strip("|").split("|"))
-            words = TITLE.match(title.replace("🔥", "").strip())
+            words = TITLE.match(title.replace("🔥", "").strip()) or ["", "", title, "", ""]
             links = [tuple(LINK.findall(BADGE.sub("", cell))) for cell in (paper, code)]
             rows.append(
                 (heading, month, words[2], bool(words[1]), words[4], title.count("🔥"), stars.count("⭐"), *links)

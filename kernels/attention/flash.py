@@ -141,8 +141,9 @@ class _Flash(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_out):
         causal, scale, chosen = ctx.options
+        q, k, v, out, top, total = ctx.saved_tensors
         backward = backward_triton if chosen == "triton" else backward_torch
-        return *backward(*ctx.saved_tensors, d_out.contiguous(), causal, scale), None, None, None
+        return *backward(q, k, v, out, top, total, d_out.contiguous(), causal, scale), None, None, None
 
 
 def flash_attention(

@@ -78,7 +78,8 @@ AWKWARD = [(128, 128), (200, 200), (1000, 1000), (1, 300), (300, 129)]
 
 def run(lab, batch, heads, head_dim, lengths, repeats, memory_lengths, memory_repeats, counted_lengths, counted_dim):
     dtype = torch.float16 if lab.device == "cuda" else torch.float32
-    stages = [("exactness", _exactness, (head_dim, n, m, causal)) for n, m in AWKWARD for causal in (False, True)]
+    cases = [(head_dim, n, m, causal) for n, m in AWKWARD for causal in (False, True)]
+    stages: list[tuple] = [("exactness", _exactness, case) for case in cases]
     fast = min(counted_lengths) * counted_dim // 4  # 16 blocks of keys at the shortest length
     stages += [("counting accesses", _count, ("length", n, counted_dim, fast)) for n in counted_lengths]
     longest = max(counted_lengths)

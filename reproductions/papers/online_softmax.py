@@ -120,13 +120,13 @@ def _count(lab, length, k=5):
     """Loads and stores of the paper's algorithms on one vector, with the error of what they computed."""
     values = torch.randn(length, dtype=torch.float64)
     exact = torch.softmax(values, 0)
-    for method, algorithm in (COUNTED | COUNTED_TOPK).items():
+    for method in (*COUNTED, *COUNTED_TOPK):
         memory = counted.Memory(values.tolist())
         if method in COUNTED:
-            algorithm(memory)
+            COUNTED[method](memory)
             found, wanted = memory.result(), exact
         else:
-            found, wanted = [value for value, _ in algorithm(memory, k)], exact.topk(k).values
+            found, wanted = [value for value, _ in COUNTED_TOPK[method](memory, k)], exact.topk(k).values
         error = ((torch.tensor(found, dtype=torch.float64) - wanted).abs() / wanted).max().item()
         each = memory.accesses / length
         lab.row(method=method, columns=length, accesses=memory.accesses, per_element=each, counted_error=error)

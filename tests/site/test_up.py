@@ -51,7 +51,7 @@ def test_search_run_watch_and_read_the_verdict(up, chromium, tmp_path):
     page.evaluate("window.notReloaded = true")
     seen = set()
     deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and not page.locator("text=Verdicts").count():
+    while time.monotonic() < deadline and not page.locator("h2", has_text="Verdicts").count():
         with contextlib.suppress(Exception):  # the part is being swapped
             seen.add(page.locator("progress").get_attribute("value", timeout=500))
         page.wait_for_timeout(300)
