@@ -32,7 +32,7 @@ WEB = [m for m in ALL if not bare(m) and not m.startswith("config.wsgi")]
 def loaded_by(module: str) -> set[str]:
     """Every module in a fresh interpreter after importing one."""
     web = "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'config.settings'; django.setup();"
-    code = f"{'' if bare(module) else web} import sys, {module}; print(*sys.modules)"
+    code = f"{'' if bare(module) else web}import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
