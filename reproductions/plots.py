@@ -63,12 +63,13 @@ def _matches(plot: dict, row: dict) -> bool:
 
 def vega(plot: dict, rows: Sequence[dict], theme: str = "light") -> dict:
     """The Vega-Lite specification of `plot` over `rows`, the data inside it. `theme`: "light" or "dark"."""
-    bar = plot["mark"] == "bar"
+    bar, values = plot["mark"] == "bar", rows_of(plot, rows)
     x = {"field": plot["x"], "type": "ordinal" if bar else "quantitative", "title": plot["x_title"]}
     y = {"field": plot["y"], "type": "quantitative", "title": plot["y_title"]}
     for name, axis in (("x", x), ("y", y)):
         if name in plot["log"] and axis["type"] == "quantitative":
-            axis["scale"] = {"type": "log", "base": 2 if name == "x" else 10, "nice": False}
+            axis["scale"] = {"type": "log", "nice": False}
+            axis["axis"] = _ticks(sorted({row[plot[name]] for row in values}), name)
         elif not bar and name == "x":
             axis["scale"] = {"zero": False}
     if bar:
@@ -91,10 +92,17 @@ def vega(plot: dict, rows: Sequence[dict], theme: str = "light") -> dict:
         "title": plot["title"],
         "width": 480,
         "height": 260,
-        "data": {"values": rows_of(plot, rows)},
+        "data": {"values": values},
         "layer": layers,
         "config": _config(theme),
     }
+
+
+def _ticks(measured: list[float], name: str) -> dict:
+    """On x, ticks at the measured places where they are few; on y, large numbers in short."""
+    if name == "x":
+        return {"values": measured} if len(measured) <= 8 else {}
+    return {"format": "~s"} if measured and measured[-1] >= 1e5 else {}
 
 
 def _config(theme: str) -> dict:
