@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 from django.db import models, transaction
 
-from catalog.models import Author, Authorship, Category, Claim, Entry, Link, Topic, Work
+from catalog import index
+from catalog.models import Author, Authorship, Category, Claim, Entry, Link, SearchVersion, Topic, Work
 
 DATA = Path(__file__).resolve().parent / "data"
 WORK_FIELDS = ("title", "kind", "arxiv_id", "doi", "url", "venue", "authors_complete", "metadata_verified",
@@ -30,6 +31,8 @@ def load(folder: Path = DATA) -> dict[str, int]:
         works = {path.stem: _load_work(path, counts) for path in paths}
         _load_list(folder / "list.yaml", works, counts)
         counts["removed"] += Work.objects.exclude(slug__in=works).delete()[0]
+        if counts["created"] + counts["updated"] + counts["removed"] or not SearchVersion.objects.exists():
+            index.rebuild()
     return counts
 
 

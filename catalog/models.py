@@ -51,6 +51,10 @@ class WorkQuerySet(models.QuerySet):
             "authorships__author", "topics", "claims", "entries__category", "entries__links"
         )
 
+    def for_index(self) -> "WorkQuerySet":
+        """With all that a search reads."""
+        return self.prefetch_related("authorships__author", "topics", "claims", "entries__category")
+
     def for_page(self) -> "WorkQuerySet":
         """With all that the page of one work shows."""
         return self.for_list()
@@ -98,6 +102,38 @@ class Work(models.Model):
     def published_text(self) -> str:
         """The date as far as it is known: 2023-09-29, 2023-10 or 2022."""
         return self.published.isoformat()[: {"day": 10, "month": 7, "year": 4}[self.published_precision]]
+
+
+class Standing(models.Model):
+    """What runs said of a work so far, for search and facets. The app that runs things writes it, see catalog.index."""
+
+    work = models.OneToOneField(Work, on_delete=models.CASCADE, related_name="standing")
+    runnable = models.BooleanField(default=False)
+    verdicts = models.JSONField(default=list, help_text="[device, outcome] of each claim that was measured")
+    newest = models.DateTimeField(null=True, blank=True, help_text="when the newest of these results was measured")
+
+    def __str__(self) -> str:
+        return f"{self.work.slug}: {len(self.verdicts)} verdicts"
+
+
+class SearchWord(models.Model):
+    """A word of the catalogue and in how many works it is: what a misspelt word may have been."""
+
+    word = models.CharField(max_length=80, unique=True)
+    length = models.PositiveIntegerField(db_index=True)
+    works = models.PositiveIntegerField()
+
+    def __str__(self) -> str:
+        return self.word
+
+
+class SearchVersion(models.Model):
+    """One row, counted up by every change that search or facets show."""
+
+    number = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return str(self.number)
 
 
 class Authorship(models.Model):

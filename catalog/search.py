@@ -1,74 +1,101 @@
-"""Search over the list's works. A list of some hundred works is ranked in Python, alike on every database."""
+"""The one search behind the box, the facets, the API, exports and the command line."""
 
-import re
-import unicodedata
-from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
-from catalog.models import Work
+import numpy as np
 
-ARXIV_ID = re.compile(r"(?:arxiv\.org/(?:abs|pdf|html)/|arxiv:)?(\d{4}\.\d{4,5})(?:v\d+)?(?:\.pdf)?/?$", re.IGNORECASE)
-# What a word is worth by where it stands; a word that only begins with what was typed is worth half.
-WEIGHTS = {"title": 8.0, "tag": 8.0, "slug": 8.0, "authors": 4.0, "topics": 4.0, "category": 2.0, "claims": 1.0}
-PHRASE_BONUS = 20.0
+from catalog import engines
+from catalog.models import SearchWord, Work
+from catalog.query import Query, parse
+from catalog.snapshot import Snapshot, current
 
 
-def normalise(text: str) -> str:
-    """Lower case, accents folded, everything but letters, digits and dots a space."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return " ".join(re.findall(r"[^\W_]+(?:\.[^\W_]+)*", plain.casefold()))
+@dataclass
+class Found:
+    """The works of a query: `mask` says which, `score` how well (0 where not, or where nothing was asked).
 
-
-def arxiv_id(text: str) -> str | None:
-    """The arXiv id in an id or address, without its version."""
-    found = ARXIV_ID.search(text.strip())
-    return found[1] if found else None
-
-
-def rank(works: Iterable[Work], query: str) -> list[Work]:
-    """The works that hold every word of `query` (or words that begin with it), the best first.
-
-    Works come with `Work.objects.for_list()`, so that no further query is needed. A pasted arXiv id or address finds
-    that work alone.
+    `fields` are the `field:value` pairs still to be applied, `words` what to highlight, `notes` what was understood
+    otherwise than typed, `problems` what was not.
     """
-    if wanted := arxiv_id(query):
-        return [work for work in works if work.arxiv_id == wanted]
-    words = normalise(query).split()
-    if not words:
-        return list(works)
-    scored = [(_score(work, words), work) for work in works]
-    return [work for score, work in sorted(scored, key=lambda pair: (-pair[0], pair[1].title)) if score > 0]
+
+    snapshot: Snapshot
+    mask: np.ndarray
+    score: np.ndarray
+    words: list[str] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
-def _score(work: Work, words: list[str]) -> float:
-    """0 unless every word is found; a name that is, then a title or tag that holds the words as typed come first."""
-    fields = {name: normalise(text) for name, text in _texts(work).items()}
-    tokens = {name: set(text.split()) | set(text.replace(".", " ").split()) for name, text in fields.items()}
-    total = 0.0
-    for word in words:
-        best = max(WEIGHTS[name] * _match(word, found) for name, found in tokens.items())
-        if best == 0:
-            return 0.0
-        total += best
-    phrase = " ".join(words)
-    names = {normalise(entry.tag) for entry in work.entries.all()} | {fields["slug"]}
-    in_name = any(phrase in fields[name] for name in ("title", "tag", "slug"))
-    return total + PHRASE_BONUS * in_name + PHRASE_BONUS * (phrase in names)
+def find(text: str) -> Found:
+    """Search for a line as typed. Every word must be found, misspelt ones are tried as what they may have been."""
+    snapshot, query = current(), parse(text)
+    n = snapshot.n
+    if query.arxiv_id:
+        places = snapshot.places(Work.objects.filter(arxiv_id=query.arxiv_id).values_list("pk", flat=True))
+        found = Found(snapshot, _mask(n, places), np.zeros(n))
+        found.notes = [f"the work with arXiv id {query.arxiv_id}"] if len(places) else []
+        found.problems = [] if len(places) else [f"no work of this list has the arXiv id {query.arxiv_id}"]
+        return found
+    found = Found(snapshot, np.ones(n, dtype=bool), np.zeros(n), list(query.words), query.fields, [], query.problems)
+    found.words += [word for phrase in query.phrases for word in phrase]
+    if query.words or query.phrases:
+        _match(found, query)
+    elif query.excluded:
+        for excluded in query.excluded:
+            scores = engines.match(Query(phrases=[excluded]))
+            found.mask[snapshot.places(scores)] = False
+    return found
 
 
-def _match(word: str, tokens: set[str]) -> float:
-    if word in tokens:
-        return 1.0
-    return 0.5 if any(token.startswith(word) for token in tokens) else 0.0
+def _match(found: Found, query: Query) -> None:
+    scores = engines.match(query)
+    if not scores and (corrected := _corrected(query)).words != query.words:
+        scores = engines.match(corrected)
+        if scores:
+            swaps = [(was, now) for was, now in zip(query.words, corrected.words, strict=True) if was != now]
+            found.notes += [f"“{now}” instead of “{was}”" for was, now in swaps]
+            query, found.words = corrected, list(corrected.words)
+    if not scores and len(query.words) > 1:
+        scores = engines.match(query, any_word=True)
+        if scores:
+            found.notes.append("no work has all of these words; these have some")
+    places = found.snapshot.places(scores)
+    found.mask = _mask(found.snapshot.n, places)
+    known = [score for pk, score in sorted(scores.items()) if pk in found.snapshot.place]
+    found.score[places] = known
+    _raise_names(found, query, places)
 
 
-def _texts(work: Work) -> dict[str, str]:
-    entries = list(work.entries.all())
-    return {
-        "title": " ".join([work.title, *(entry.title for entry in entries)]),
-        "tag": " ".join(entry.tag for entry in entries),
-        "slug": work.slug.replace("-", " "),
-        "authors": " ".join(authorship.author.name for authorship in work.authorships.all()),
-        "topics": " ".join(topic.name for topic in work.topics.all()),
-        "category": " ".join(entry.category.name for entry in entries),
-        "claims": " ".join(claim.statement for claim in work.claims.all()),
-    }
+def _mask(n: int, places: np.ndarray) -> np.ndarray:
+    mask = np.zeros(n, dtype=bool)
+    mask[places] = True
+    return mask
+
+
+def _raise_names(found: Found, query: Query, places: np.ndarray) -> None:
+    """A work whose name is what was typed comes first, then those whose name holds it."""
+    phrase = " ".join([*query.words, *(word for words in query.phrases for word in words)])
+    typed, joined = {phrase, phrase.replace(" ", "")}, phrase.replace(" ", "")
+    top = float(found.score.max(initial=0.0)) + 1.0
+    for i in places.tolist():
+        names = found.snapshot.names[i]
+        if joined in (name.replace(" ", "") for name in names[:2]):  # title and slug
+            found.score[i] += 3 * top
+        elif typed & set(names):
+            found.score[i] += 2 * top
+        elif any(f" {one}" in f" {name}" for name in names for one in typed):
+            found.score[i] += top
+
+
+def _corrected(query: Query) -> Query:
+    """The query with each word that no work has replaced by the nearest that some work has."""
+    known = set(SearchWord.objects.filter(word__in=query.words).values_list("word", flat=True))
+    fixed = []
+    for i, word in enumerate(query.words):
+        typing = query.open_end and i == len(query.words) - 1
+        there = word in known or len(word) < 3 or word.isdigit()
+        if not there and typing:
+            there = SearchWord.objects.filter(word__startswith=word).exists()
+        fixed.append(word if there else next(iter(engines.near(word)), word))
+    return replace(query, words=fixed, open_end=query.open_end and fixed[-1:] == query.words[-1:])

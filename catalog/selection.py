@@ -1,151 +1,207 @@
-"""What the address bar asks of the list: words, facets, order. What was not understood is said, never dropped."""
+"""What an address asks of the list: words, filters, order, page. What was not understood is said, never dropped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 from django.http import QueryDict
 
-from catalog.models import Category, Entry, Work
-from catalog.search import rank
+from catalog.models import Work
+from catalog.search import Found, find
+from catalog.snapshot import Snapshot
+from catalog.words import words
 
-CODE = {"yes": "with code", "no": "without code"}
-RUNNABLE = {"yes": "can be run", "no": "not yet"}
-SORTS = {"list": "as listed", "relevance": "best match", "date": "newest", "stars": "stars"}
+SORTS = {"list": "as listed", "relevance": "best match", "date": "newest", "listed": "listed last", "stars": "stars",
+         "result": "newest result", "title": "title"}  # fmt: skip
+OUTCOMES = ("contradicted", "replicated", "inconclusive", "no result")
+DEVICES = ("cpu", "cuda")
+
+
+class NotUnderstood(ValueError):
+    """A filter's value is none of its values; the message says what was expected."""
+
+
+def _yes(column: str) -> Callable[[Snapshot, str], np.ndarray]:
+    def mask(snapshot: Snapshot, value: str) -> np.ndarray:
+        if value not in ("yes", "no"):
+            raise NotUnderstood("yes or no")
+        return (snapshot.column[column] > 0) == (value == "yes")
+
+    return mask
+
+
+def categories(snapshot: Snapshot, value: str) -> set[int]:
+    """Positions of the categories that a slug, or words of a name, mean."""
+    wanted = set(words(value))
+    slugs = {i for i, category in enumerate(snapshot.category.values) if category.slug == value}
+    found = slugs or {i for i, c in enumerate(snapshot.category.values) if wanted and wanted <= set(words(c.name))}
+    if not found:
+        raise NotUnderstood("a category of the list")
+    return found
+
+
+def _category(snapshot: Snapshot, value: str) -> np.ndarray:
+    return snapshot.category.having(categories(snapshot, value), snapshot.n)
+
+
+def _topic(snapshot: Snapshot, value: str) -> np.ndarray:
+    wanted = "-".join(words(value))
+    found = {i for i, topic in enumerate(snapshot.topic.values) if topic.name == wanted}
+    if not found:
+        raise NotUnderstood("a topic of some work")
+    return snapshot.topic.having(found, snapshot.n)
+
+
+def _kind(snapshot: Snapshot, value: str) -> np.ndarray:
+    if value not in Work.Kind.values:
+        raise NotUnderstood(f"one of {', '.join(Work.Kind.values)}")
+    return snapshot.column["kind"] == Work.Kind.values.index(value)
+
+
+def _number(value: str, low: int, high: int, what: str) -> int:
+    if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+        raise NotUnderstood(what)
+    return int(value)
+
+
+def _year(snapshot: Snapshot, value: str) -> np.ndarray:
+    first, _, last = value.partition("-")
+    low = _number(first, 1900, 2999, "a year, 2023, or years, 2022-2024")
+    high = _number(last or first, 1900, 2999, "a year, 2023, or years, 2022-2024")
+    return (snapshot.column["year"] >= low) & (snapshot.column["year"] <= high)
+
+
+def _from(snapshot: Snapshot, value: str) -> np.ndarray:
+    return snapshot.column["year"] >= _number(value, 1900, 2999, "a year")
+
+
+def _to(snapshot: Snapshot, value: str) -> np.ndarray:
+    return snapshot.column["year"] <= _number(value, 1900, 2999, "a year")
+
+
+def _stars(snapshot: Snapshot, value: str) -> np.ndarray:
+    return snapshot.column["stars"] >= _number(value, 0, 5, "a number from 0 to 5")
+
+
+def _author(snapshot: Snapshot, value: str) -> np.ndarray:
+    wanted = words(value)
+    if not wanted:
+        raise NotUnderstood("a name")
+    one = [any(all(_begins(w, person) for w in wanted) for person in work.split("|")) for work in snapshot.people]
+    return np.array(one, dtype=bool)
+
+
+def _begins(word: str, person: str) -> bool:
+    return f" {word}" in f" {person}"
+
+
+def _verdict(snapshot: Snapshot, value: str) -> np.ndarray:
+    if value not in OUTCOMES:
+        raise NotUnderstood(f"one of {', '.join(OUTCOMES)}")
+    found = {i for i, (_, outcome) in enumerate(snapshot.verdict.values) if outcome == value}
+    return snapshot.verdict.having(found, snapshot.n)
+
+
+def _device(snapshot: Snapshot, value: str) -> np.ndarray:
+    if value not in DEVICES:
+        raise NotUnderstood(f"one of {', '.join(DEVICES)}")
+    found = {i for i, (device, _) in enumerate(snapshot.verdict.values) if device == value}
+    return snapshot.verdict.having(found, snapshot.n)
+
+
+MASKS: dict[str, Callable[[Snapshot, str], np.ndarray]] = {
+    "category": _category,
+    "topic": _topic,
+    "year": _year,
+    "from": _from,
+    "to": _to,
+    "kind": _kind,
+    "author": _author,
+    "code": _yes("code"),
+    "stars": _stars,
+    "highlight": _yes("highlight"),
+    "runnable": _yes("runnable"),
+    "verdict": _verdict,
+    "device": _device,
+}
 
 
 @dataclass
 class Selection:
-    """The filters of one address, checked; `problems` says what was not understood."""
+    """One address: `filters` from its parameters, checked, and the words of its box."""
 
     q: str = ""
-    category: str = ""
-    code: str = ""
-    runnable: str = ""
+    filters: dict[str, str] = field(default_factory=dict)
     sort: str = ""
+    page: int = 1
     problems: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, query: QueryDict, categories: list[Category]) -> "Selection":
-        """From the query string."""
-        selection = cls(q=query.get("q", "").strip()[:200])
-        allowed = {"category": [c.slug for c in categories], "code": CODE, "runnable": RUNNABLE, "sort": SORTS}
-        for name, values in allowed.items():
-            value = query.get(name, "")
-            if value and value not in values:
-                selection.problems.append(f"{name}: expected one of {', '.join(values)}, got “{value[:60]}”")
-            else:
-                setattr(selection, name, value)
-        unknown = [name for name in query if name not in {"q", *allowed}]
-        selection.problems += [f"“{name[:60]}” is no filter of this list" for name in unknown]
-        selection.sort = selection.sort or ("relevance" if selection.q else "list")
+    def read(cls, query: QueryDict) -> "Selection":
+        """From the query string; filters that are not understood are left out and said."""
+        selection = cls(q=query.get("q", "")[:300])
+        for name in query:
+            value = query.get(name, "").strip()
+            if name in MASKS and value:
+                selection.filters[name] = value
+            elif name == "sort" and value in SORTS:
+                selection.sort = value
+            elif name == "page" and value.isdigit() and int(value) > 0:
+                selection.page = int(value)
+            elif value and name in ("sort", "page"):
+                expected = f"one of {', '.join(SORTS)}" if name == "sort" else "a number"
+                selection.problems.append(f"{name}: expected {expected}, got “{value[:60]}”")
+            elif name not in MASKS and name not in ("q", "sort", "page"):
+                selection.problems.append(f"“{name[:60]}” is no filter of this list")
         return selection
 
     @property
-    def grouped(self) -> bool:
-        """Whether the rows are shown category by category, as the curator has them."""
-        return not self.q and self.sort == "list"
+    def order(self) -> str:
+        """The order to show: as asked, else best match for words, else as listed."""
+        return self.sort or ("relevance" if self.q.strip() else "list")
 
     def address(self, **changes: str) -> str:
-        """The query string with `changes`; an empty value takes a filter away."""
-        kept = {"q": self.q, "category": self.category, "code": self.code, "runnable": self.runnable}
-        default = "relevance" if self.q else "list"
-        kept |= {"sort": "" if self.sort == default else self.sort} | changes
+        """The query string with `changes`, from its first page; an empty value takes a filter away."""
+        kept = {"q": self.q.strip(), "sort": self.sort} | self.filters | {"page": ""} | changes
         return "?" + urlencode({name: value for name, value in kept.items() if value})
 
-    def without(self, name: str) -> "Selection":
-        """The same selection with one filter open, to count what its values would give."""
-        return Selection(**{n: getattr(self, n) for n in ("q", "category", "code", "runnable", "sort")} | {name: ""})
 
-    def tests(self) -> list[Callable[[Entry], bool]]:
-        """What an entry must pass, words aside."""
-        tests: list[Callable[[Entry], bool]] = []
-        if self.category:
-            tests.append(lambda entry: entry.category.slug == self.category)
-        if self.code:
-            tests.append(lambda entry: has_code(entry) == (self.code == "yes"))
-        if self.runnable:
-            tests.append(lambda entry: is_runnable(entry.work) == (self.runnable == "yes"))
-        return tests
+@dataclass
+class Chosen:
+    """A selection applied: which works, by each filter alone, so that a facet can be counted with itself open."""
 
-
-def has_code(entry: Entry) -> bool:
-    """Whether the list links code for it."""
-    return any(link.role == "code" for link in entry.links.all())
-
-
-def is_runnable(work: Work) -> bool:
-    """Whether it has a reproduction that can be run."""
-    reproduction = getattr(work, "reproduction", None)
-    return reproduction is not None and not reproduction.retired
-
-
-class Listing:
-    """The rows of a selection and the counts of its facets, from one reading of the list."""
-
-    def __init__(self, selection: Selection, categories: list[Category]):
-        self.selection, self.categories = selection, categories
-        works = rank(Work.objects.for_list(), selection.q)
-        self._place = {work.pk: place for place, work in enumerate(works)}
-        self._entries = [self._with_work(entry, work) for work in works for entry in work.entries.all()]
-        self.rows = self._sorted(self._matching(selection))
-
-    @staticmethod
-    def _with_work(entry: Entry, work: Work) -> Entry:
-        entry.work = work
-        return entry
-
-    def _matching(self, selection: Selection) -> list[Entry]:
-        tests = selection.tests()
-        return [entry for entry in self._entries if all(test(entry) for test in tests)]
-
-    def _sorted(self, rows: list[Entry]) -> list[Entry]:
-        as_listed = sorted(rows, key=lambda e: (e.category.position, e.position))
-        if self.selection.sort == "list":
-            return as_listed
-        first = list({entry.work_id: entry for entry in reversed(as_listed)}.values())[::-1]  # one row a work
-        keys: dict[str, Callable[[Entry], Any]] = {
-            "relevance": lambda e: self._place[e.work_id],
-            "date": lambda e: (-e.work.published.toordinal(), e.work.title),
-            "stars": lambda e: (-e.stars, -e.highlights, e.work.title),
-        }
-        return sorted(first, key=keys[self.selection.sort])
+    selection: Selection
+    found: Found
+    masks: dict[str, np.ndarray]
+    notes: list[str]
+    problems: list[str]
 
     @property
-    def groups(self) -> list[tuple[Category, list[Entry]]]:
-        """The rows category by category, empty ones left out."""
-        found = [(c, [e for e in self.rows if e.category_id == c.pk]) for c in self.categories]
-        return [(category, rows) for category, rows in found if rows]
+    def mask(self) -> np.ndarray:
+        """The works that pass everything."""
+        return self.but("")
 
-    @property
-    def work_count(self) -> int:
-        """How many works the rows are."""
-        return len({entry.work_id for entry in self.rows})
+    def but(self, *names: str) -> np.ndarray:
+        """The works that pass everything but these filters."""
+        mask = self.found.mask.copy()
+        for key, one in self.masks.items():
+            if key not in names:
+                mask &= one
+        return mask
 
-    def facets(self) -> list[dict]:
-        """Each facet with its values, how many entries each would give, and the address that chooses it."""
-        groups: list[tuple[str, str, list[tuple[str, str]]]] = [
-            ("category", "Category", [(c.slug, c.name) for c in self.categories]),
-            ("code", "Code", list(CODE.items())),
-            ("runnable", "Reproduction", list(RUNNABLE.items())),
-        ]
-        return [self._facet(name, title, values) for name, title, values in groups]
 
-    def _facet(self, name: str, title: str, values: list[tuple[str, str]]) -> dict:
-        chosen, open_selection = getattr(self.selection, name), self.selection.without(name)
-        options = []
-        for value, label in values:
-            narrowed = Selection(**vars(open_selection) | {name: value})
-            count = len({entry.pk for entry in self._matching(narrowed)})
-            address = self.selection.address(**{name: "" if value == chosen else value})
-            options.append({"label": label, "count": count, "chosen": value == chosen, "address": address})
-        return {"title": title, "name": name, "options": options}
-
-    def sorts(self) -> list[dict]:
-        """The orders with the address that chooses each."""
-        offered = [name for name in SORTS if name != "relevance" or self.selection.q]
-        return [
-            {"label": SORTS[n], "chosen": n == self.selection.sort, "address": self.selection.address(sort=n)}
-            for n in offered
-        ]
+def choose(selection: Selection) -> Chosen:
+    """Apply a selection. `field:value` words in the box narrow further, beside the filters of the address."""
+    found = find(selection.q)
+    chosen = Chosen(selection, found, {}, list(found.notes), [*selection.problems, *found.problems])
+    asked = [(name, name, value) for name, value in selection.filters.items()]
+    asked += [(f"{name} in the box", name, value) for name, value in found.fields.items()]
+    for key, name, value in asked:
+        try:
+            chosen.masks[key] = MASKS[name](found.snapshot, value)
+        except NotUnderstood as expected:
+            chosen.problems.append(f"{key}: expected {expected}, got “{value[:60]}”; it was left out")
+            if key == name:
+                del selection.filters[name]
+    return chosen

@@ -1,9 +1,11 @@
 """Which verdict stands for a claim on a device: the largest scale, then the newest, of the current spec."""
 
+import datetime
 from collections.abc import Iterable
 
+from catalog import index
 from reproductions.models import Reproduction, Run
-from reproductions.spec import NOT_TESTABLE, Untested
+from reproductions.spec import NOT_TESTABLE, Untested, worst
 
 SIZE_ORDER = {"cpu": 0, "full": 1}
 
@@ -13,6 +15,17 @@ def refresh(reproduction: Reproduction) -> None:
     found = list(choose(reproduction))
     Reproduction.objects.filter(pk=reproduction.pk).update(headlines=found)
     reproduction.headlines = found
+    claims: dict[str, dict[str, list[str]]] = {h["device"]: {} for h in found}
+    for h in found:
+        claims[h["device"]].setdefault(h["claim"], []).append(h["outcome"])
+    verdicts = sorted({(device, worst(outcomes)) for device, by in claims.items() for outcomes in by.values()})
+    newest = max((h["ended_at"] for h in found if h["ended_at"]), default="")
+    index.note_standing(
+        reproduction.work,
+        runnable=not reproduction.retired,
+        verdicts=[list(pair) for pair in verdicts],
+        newest=datetime.datetime.fromisoformat(newest) if newest else None,
+    )
 
 
 def choose(reproduction: Reproduction) -> Iterable[dict]:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from catalog.models import Work
+from catalog.models import Standing, Work
 from jobs import services as jobs
 from jobs.models import Node
 from reproductions import headlines, parameters, spec
@@ -76,7 +76,9 @@ def sync() -> dict[str, int]:
     """Bring the rows in line with the files of papers/. Unchanged files, told by their hash, are not loaded."""
     hashes = {slug: spec.source_hash(spec.path_of(slug)) for slug in spec.slugs()}
     known = {r.work.slug: r for r in Reproduction.objects.select_related("work")}
-    changed = [s for s, h in hashes.items() if s not in known or known[s].spec_hash != h or known[s].retired]
+    standing = set(Standing.objects.values_list("work__slug", flat=True))
+    kept = {s for s, r in known.items() if r.spec_hash == hashes.get(s) and not r.retired and s in standing}
+    changed = [s for s in hashes if s not in kept]
     counts = {"created": 0, "updated": 0, "unchanged": len(hashes) - len(changed), "retired": 0}
     described = _ask_child() if changed else []
     with transaction.atomic():
@@ -84,8 +86,11 @@ def sync() -> dict[str, int]:
             if data["slug"] in changed:
                 counts["created" if data["slug"] not in known else "updated"] += 1
                 _upsert(data)
-        gone = Reproduction.objects.filter(retired=False).exclude(work__slug__in=hashes)
-        counts["retired"] = gone.update(retired=True)
+        for gone in Reproduction.objects.filter(retired=False).exclude(work__slug__in=hashes):
+            counts["retired"] += 1
+            gone.retired = True
+            gone.save(update_fields=["retired"])
+            headlines.refresh(gone)
     return counts
 
 

@@ -12,6 +12,8 @@ DEVICE = "cpu" if os.environ["TRITON_INTERPRET"] == "1" else "cuda"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "BIND", "PORT"):
     os.environ.pop(name, None)
+if url := os.environ.pop("TEST_DATABASE_URL", None):
+    os.environ["DATABASE_URL"] = url
 # Each test process has its own database and scratch; the language model, read once in 20 s, is kept between runs.
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="claimcheck-tests-")
 (ROOT / "data" / "models").mkdir(parents=True, exist_ok=True)

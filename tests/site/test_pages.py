@@ -112,8 +112,9 @@ def test_nothing_found_is_said(client):
 
 def test_facets_count_what_they_would_give(client):
     page = client.get("/").content.decode()
-    assert re.search(r">with code <span class=\"count\">49<", page)
-    assert client.get("/?code=yes").content.decode().count("data-row") == 49
+    assert re.search(r">with code <span class=\"count\">44<", page)
+    works = re.findall(r'class="title" href="([^"]*)"', client.get("/?code=yes").content.decode())
+    assert len(set(works)) == 44
     chosen = client.get("/?category=early-exit&code=no").content.decode()
     assert chosen.count("data-row") == 2
     assert re.search(r'class="chosen"[^>]*>Early-Exit', chosen)
@@ -122,7 +123,7 @@ def test_facets_count_what_they_would_give(client):
 def test_what_is_not_understood_is_said_and_left_out(client):
     page = client.get("/?category=nothing&colour=red&code=perhaps")
     assert page.status_code == 200 and page.content.decode().count("data-row") == 84
-    assert "category: expected one of" in text(page) and "“colour” is no filter" in text(page)
+    assert "category: expected a category of the list" in text(page) and "“colour” is no filter" in text(page)
 
 
 def test_the_list_is_a_page_and_a_fragment_at_one_address(client):

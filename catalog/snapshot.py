@@ -1,0 +1,152 @@
+"""The catalogue as columns in memory, so that filters, facet counts and orders cost no query.
+
+Read again when SearchVersion says that something changed: one small query a request. A work is a position in arrays of
+length n; what it may have several of (categories, topics, verdicts) are pairs (work, value).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from django.db.models import Max
+
+from catalog.models import Authorship, Category, Entry, Link, SearchVersion, Standing, Topic, Work
+from catalog.words import fold, words
+
+KINDS = [value for value, _ in Work.Kind.choices]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Works and their values of a facet with several: positions of both, and the values."""
+
+    work: np.ndarray
+    value: np.ndarray
+    values: list
+
+    def having(self, wanted: set[int], n: int) -> np.ndarray:
+        """Which of n works have one of the values (by position): bool (n,)."""
+        mask = np.zeros(n, dtype=bool)
+        mask[self.work[np.isin(self.value, list(wanted))]] = True
+        return mask
+
+    def counts(self, mask: np.ndarray) -> np.ndarray:
+        """How many works of the mask have each value."""
+        pairs = np.unique(np.stack([self.work, self.value]), axis=1) if len(self.work) else np.zeros((2, 0), int)
+        return np.bincount(pairs[1][mask[pairs[0]]], minlength=len(self.values))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All works at one version. `column` holds one number a work; `entry_*` are the list's rows in its order."""
+
+    version: int
+    pks: np.ndarray
+    place: dict[int, int]
+    column: dict[str, np.ndarray]
+    category: Pairs
+    topic: Pairs
+    verdict: Pairs
+    names: list[list[str]]
+    people: list[str]
+    entry_pk: np.ndarray
+    entry_work: np.ndarray
+    entry_category: np.ndarray
+    first_entry: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """How many works."""
+        return len(self.pks)
+
+    def places(self, pks) -> np.ndarray:
+        """Positions of works by primary key, ascending; those that are no longer there are left out."""
+        return np.array(sorted(self.place[pk] for pk in pks if pk in self.place), dtype=np.int64)
+
+
+_held: dict[str, Snapshot] = {}
+
+
+def current() -> Snapshot:
+    """The snapshot of the database as it is now."""
+    from django.db import connection
+
+    number = SearchVersion.objects.filter(pk=1).values_list("number", flat=True).first() or 0
+    key = str(connection.settings_dict["NAME"])
+    held = _held.get(key)
+    if held is None or held.version != number:
+        held = _held[key] = _read(number)
+    return held
+
+
+def _read(version: int) -> Snapshot:
+    rows = list(Work.objects.order_by("pk").values_list("pk", "title", "slug", "kind", "published"))
+    pks = np.array([row[0] for row in rows], dtype=np.int64)
+    place = {pk: i for i, pk in enumerate(pks.tolist())}
+    n = len(rows)
+    by_title = sorted(range(n), key=lambda i: fold(rows[i][1]))
+    title_order = np.empty(n, dtype=np.int64)
+    title_order[by_title] = np.arange(n)
+    column = {
+        "title": title_order,
+        "kind": np.array([KINDS.index(row[3]) for row in rows], dtype=np.int64),
+        "year": np.array([row[4].year for row in rows], dtype=np.int64),
+        "published": np.array([row[4].toordinal() for row in rows], dtype=np.int64),
+    }
+    names = [[" ".join(words(row[1])), " ".join(words(row[2]))] for row in rows]
+    categories = list(Category.objects.all())
+    entries = list(Entry.objects.values_list("pk", "work_id", "category_id", "stars", "highlights", "month", "tag"))
+    entries = [entry for entry in entries if entry[1] in place]
+    for entry in entries:
+        names[place[entry[1]]].append(" ".join(words(entry[6])))
+    category_place = {category.pk: i for i, category in enumerate(categories)}
+    entry_work = np.array([place[entry[1]] for entry in entries], dtype=np.int64)
+    entry_category = np.array([category_place[entry[2]] for entry in entries], dtype=np.int64)
+    for name, position in (("stars", 3), ("highlight", 4)):
+        column[name] = np.zeros(n, dtype=np.int64)
+        np.maximum.at(column[name], entry_work, np.array([entry[position] for entry in entries], dtype=np.int64))
+    first_entry = np.full(n, len(entries), dtype=np.int64)
+    np.minimum.at(first_entry, entry_work, np.arange(len(entries)))
+    months = {place[work]: month for work, month in Entry.objects.values_list("work").annotate(Max("month"))}
+    column["listed"] = np.array([int(months.get(i, "0").replace("-", "")[:6] or 0) for i in range(n)], dtype=np.int64)
+    column["code"] = np.zeros(n, dtype=bool)
+    coded = Link.objects.filter(role=Link.Role.CODE).values_list("entry__work_id", flat=True).distinct()
+    column["code"][[place[pk] for pk in coded if pk in place]] = True
+    topics = list(Topic.objects.all())
+    topic_place = {topic.pk: i for i, topic in enumerate(topics)}
+    tagged = [(place[w], topic_place[t]) for w, t in Work.topics.through.objects.values_list("work_id", "topic_id")]
+    verdict = _standings(column, place, n)
+    people: list[list[str]] = [[] for _ in range(n)]
+    for work, author in Authorship.objects.values_list("work_id", "author__name"):
+        people[place[work]].append(" ".join(words(author)))
+    return Snapshot(
+        version=version,
+        pks=pks,
+        place=place,
+        column=column,
+        category=Pairs(entry_work, entry_category, categories),
+        topic=_pairs(tagged, topics),
+        verdict=verdict,
+        names=names,
+        people=["|".join(found) for found in people],
+        entry_pk=np.array([entry[0] for entry in entries], dtype=np.int64),
+        entry_work=entry_work,
+        entry_category=entry_category,
+        first_entry=first_entry,
+    )
+
+
+def _standings(column: dict, place: dict[int, int], n: int) -> Pairs:
+    """Fills runnable and newest; the pairs of works and their (device, outcome)."""
+    column["runnable"], column["newest"] = np.zeros(n, dtype=bool), np.zeros(n)
+    values: dict[tuple, int] = {}
+    pairs = []
+    for work, runnable, verdicts, newest in Standing.objects.values_list("work_id", "runnable", "verdicts", "newest"):
+        i = place[work]
+        column["runnable"][i], column["newest"][i] = runnable, newest.timestamp() if newest else 0
+        pairs += [(i, values.setdefault(tuple(verdict), len(values))) for verdict in verdicts]
+    return _pairs(pairs, list(values))
+
+
+def _pairs(pairs: list[tuple[int, int]], values: list) -> Pairs:
+    array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return Pairs(array[:, 0], array[:, 1], values)
