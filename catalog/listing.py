@@ -1,6 +1,7 @@
 """The rows of a selection, page by page, and its facets with counts."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -54,12 +55,16 @@ class Listing:
         self.mask = self.chosen.mask
         self.work_count = int(self.mask.sum())
         self.grouped = selection.order == "list"
-        keys = self._entry_places() if self.grouped else self._work_places()
-        self.row_count = len(keys)
-        self.pages = max(1, -(-len(keys) // PAGE))
+        self._places = self._entry_places() if self.grouped else self._work_places()
+        self.row_count = len(self._places)
+        self.pages = max(1, -(-self.row_count // PAGE))
         self.page = min(selection.page, self.pages)
-        part = keys[(self.page - 1) * PAGE : self.page * PAGE]
-        self.rows = self._entry_rows(part) if self.grouped else self._work_rows(part)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The rows of this page."""
+        part = self._places[(self.page - 1) * PAGE : self.page * PAGE]
+        return self._entry_rows(part) if self.grouped else self._work_rows(part)
 
     def order(self) -> np.ndarray:
         """Primary keys of all the works, in order: what exports and the API take."""

@@ -76,15 +76,16 @@ def _mask(n: int, places: np.ndarray) -> np.ndarray:
 def _raise_names(found: Found, query: Query, places: np.ndarray) -> None:
     """A work whose name is what was typed comes first, then those whose name holds it."""
     phrase = " ".join([*query.words, *(word for words in query.phrases for word in words)])
-    typed, joined = {phrase, phrase.replace(" ", "")}, phrase.replace(" ", "")
+    joined = phrase.replace(" ", "")
+    whole, spaced, begun = f"|{joined}|", f" {phrase}", f" {joined}"
     top = float(found.score.max(initial=0.0)) + 1.0
     for i in places.tolist():
-        names = found.snapshot.names[i]
-        if joined in (name.replace(" ", "") for name in names[:2]):  # title and slug
+        name = found.snapshot.names[i]
+        if whole in name.own:
             found.score[i] += 3 * top
-        elif typed & set(names):
+        elif whole in name.listed:
             found.score[i] += 2 * top
-        elif any(f" {one}" in f" {name}" for name in names for one in typed):
+        elif spaced in name.text or begun in name.text:
             found.score[i] += top
 
 

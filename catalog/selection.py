@@ -88,12 +88,8 @@ def _author(snapshot: Snapshot, value: str) -> np.ndarray:
     wanted = words(value)
     if not wanted:
         raise NotUnderstood("a name")
-    one = [any(all(_begins(w, person) for w in wanted) for person in work.split("|")) for work in snapshot.people]
-    return np.array(one, dtype=bool)
-
-
-def _begins(word: str, person: str) -> bool:
-    return f" {word}" in f" {person}"
+    found = {i for i, name in enumerate(snapshot.person.values) if all(f" {word}" in name for word in wanted)}
+    return snapshot.person.having(found, snapshot.n)
 
 
 def _verdict(snapshot: Snapshot, value: str) -> np.ndarray:

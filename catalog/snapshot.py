@@ -5,11 +5,12 @@ length n; what it may have several of (categories, topics, verdicts) are pairs (
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from django.db.models import Max
 
-from catalog.models import Authorship, Category, Entry, Link, SearchVersion, Standing, Topic, Work
+from catalog.models import Author, Authorship, Category, Entry, Link, SearchVersion, Standing, Topic, Work
 from catalog.words import fold, words
 
 KINDS = [value for value, _ in Work.Kind.choices]
@@ -17,7 +18,7 @@ KINDS = [value for value, _ in Work.Kind.choices]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Works and their values of a facet with several: positions of both, and the values."""
+    """Works and their values of a facet with several: positions of both, each pair once, and the values."""
 
     work: np.ndarray
     value: np.ndarray
@@ -31,8 +32,15 @@ class Pairs:
 
     def counts(self, mask: np.ndarray) -> np.ndarray:
         """How many works of the mask have each value."""
-        pairs = np.unique(np.stack([self.work, self.value]), axis=1) if len(self.work) else np.zeros((2, 0), int)
-        return np.bincount(pairs[1][mask[pairs[0]]], minlength=len(self.values))
+        return np.bincount(self.value[mask[self.work]], minlength=len(self.values))
+
+
+class Names(NamedTuple):
+    """What a work is called: title and slug as "|flashattention|", the list's tags alike, and all of it as text."""
+
+    own: str
+    listed: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,8 @@ class Snapshot:
     category: Pairs
     topic: Pairs
     verdict: Pairs
-    names: list[list[str]]
-    people: list[str]
+    person: Pairs
+    names: list[Names]
     entry_pk: np.ndarray
     entry_work: np.ndarray
     entry_category: np.ndarray
@@ -92,12 +100,13 @@ def _read(version: int) -> Snapshot:
         "year": np.array([row[4].year for row in rows], dtype=np.int64),
         "published": np.array([row[4].toordinal() for row in rows], dtype=np.int64),
     }
-    names = [[" ".join(words(row[1])), " ".join(words(row[2]))] for row in rows]
+    own = [[" ".join(words(row[1])), " ".join(words(row[2]))] for row in rows]
+    listed: list[list[str]] = [[] for _ in rows]
     categories = list(Category.objects.all())
     entries = list(Entry.objects.values_list("pk", "work_id", "category_id", "stars", "highlights", "month", "tag"))
     entries = [entry for entry in entries if entry[1] in place]
     for entry in entries:
-        names[place[entry[1]]].append(" ".join(words(entry[6])))
+        listed[place[entry[1]]].append(" ".join(words(entry[6])))
     category_place = {category.pk: i for i, category in enumerate(categories)}
     entry_work = np.array([place[entry[1]] for entry in entries], dtype=np.int64)
     entry_category = np.array([category_place[entry[2]] for entry in entries], dtype=np.int64)
@@ -115,24 +124,29 @@ def _read(version: int) -> Snapshot:
     topic_place = {topic.pk: i for i, topic in enumerate(topics)}
     tagged = [(place[w], topic_place[t]) for w, t in Work.topics.through.objects.values_list("work_id", "topic_id")]
     verdict = _standings(column, place, n)
-    people: list[list[str]] = [[] for _ in range(n)]
-    for work, author in Authorship.objects.values_list("work_id", "author__name"):
-        people[place[work]].append(" ".join(words(author)))
+    people = list(Author.objects.all())
+    person_place = {author.pk: i for i, author in enumerate(people)}
+    written = [(place[w], person_place[a]) for w, a in Authorship.objects.values_list("work_id", "author_id")]
     return Snapshot(
         version=version,
         pks=pks,
         place=place,
         column=column,
-        category=Pairs(entry_work, entry_category, categories),
+        category=_pairs(list(zip(entry_work.tolist(), entry_category.tolist(), strict=True)), categories),
         topic=_pairs(tagged, topics),
         verdict=verdict,
-        names=names,
-        people=["|".join(found) for found in people],
+        person=_pairs(written, [f" {' '.join(words(author.name))}" for author in people]),
+        names=[_names(*both) for both in zip(own, listed, strict=True)],
         entry_pk=np.array([entry[0] for entry in entries], dtype=np.int64),
         entry_work=entry_work,
         entry_category=entry_category,
         first_entry=first_entry,
     )
+
+
+def _names(own: list[str], listed: list[str]) -> Names:
+    joined = [f"|{'|'.join(names).replace(' ', '')}|" for names in (own, listed)]
+    return Names(own=joined[0], listed=joined[1], text=" " + " | ".join(own + listed))
 
 
 def _standings(column: dict, place: dict[int, int], n: int) -> Pairs:
@@ -148,5 +162,5 @@ def _standings(column: dict, place: dict[int, int], n: int) -> Pairs:
 
 
 def _pairs(pairs: list[tuple[int, int]], values: list) -> Pairs:
-    array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    array = np.unique(np.array(pairs, dtype=np.int64).reshape(-1, 2), axis=0)
     return Pairs(array[:, 0], array[:, 1], values)
