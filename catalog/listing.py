@@ -48,23 +48,32 @@ class Facet:
 class Listing:
     """One page of the rows of a selection."""
 
-    def __init__(self, selection: Selection):
-        self.selection = selection
+    def __init__(self, selection: Selection, size: int = 0):
+        """`size`: works a page; 0 gives the list's own rows, a hundred a page."""
+        self.selection, self.size = selection, size or PAGE
         self.chosen: Chosen = choose(selection)
         self.snapshot = self.chosen.found.snapshot
         self.mask = self.chosen.mask
         self.work_count = int(self.mask.sum())
-        self.grouped = selection.order == "list"
+        self.grouped = selection.order == "list" and not size
         self._places = self._entry_places() if self.grouped else self._work_places()
         self.row_count = len(self._places)
-        self.pages = max(1, -(-self.row_count // PAGE))
+        self.pages = max(1, -(-self.row_count // self.size))
         self.page = min(selection.page, self.pages)
 
     @cached_property
     def rows(self) -> list[Row]:
         """The rows of this page."""
-        part = self._places[(self.page - 1) * PAGE : self.page * PAGE]
-        return self._entry_rows(part) if self.grouped else self._work_rows(part)
+        return self._entry_rows(self._part) if self.grouped else self._work_rows(self._part)
+
+    @property
+    def _part(self) -> np.ndarray:
+        return self._places[(self.page - 1) * self.size : self.page * self.size]
+
+    def works(self) -> list[Work]:
+        """The works of this page, once each, where `size` was given."""
+        works = self._entries(self._part)
+        return [works[self.snapshot.pks[place]] for place in self._part]
 
     def order(self) -> np.ndarray:
         """Primary keys of all the works, in order: what exports and the API take."""

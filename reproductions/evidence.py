@@ -22,11 +22,12 @@ class CheckEvidence:
 
 @dataclass
 class ClaimEvidence:
-    """One claim with its checks; `untested` is the reason when there are none."""
+    """One claim with its checks; `untested` is the reason when there are none; `verdicts` what stands, by device."""
 
     claim: Claim
     checks: list[CheckEvidence] = field(default_factory=list)
     untested: str = ""
+    verdicts: list[dict] = field(default_factory=list)
 
 
 def of_work(work: Work, reproduction: Reproduction | None) -> list[ClaimEvidence]:
@@ -34,6 +35,9 @@ def of_work(work: Work, reproduction: Reproduction | None) -> list[ClaimEvidence
     found = {claim.key: ClaimEvidence(claim) for claim in work.claims.all()}
     if reproduction is None:
         return list(found.values())
+    for verdict in reproduction.claim_verdicts:
+        if verdict["claim"] in found:
+            found[verdict["claim"]].verdicts.append(verdict)
     for position, check in enumerate(reproduction.checks):
         evidence = found.get(check.claim)
         if evidence is None:
@@ -44,3 +48,15 @@ def of_work(work: Work, reproduction: Reproduction | None) -> list[ClaimEvidence
             standing = [h for h in reproduction.headlines if h["position"] == position]
             evidence.checks.append(CheckEvidence(check, standing))
     return list(found.values())
+
+
+def of_works(works: list[Work], filters: dict[str, str]) -> list[tuple[Work, list[ClaimEvidence]]]:
+    """Works with their claims, those only that have the verdict or were measured on the device that filters name."""
+    rows = []
+    for work in works:
+        claims = of_work(work, getattr(work, "reproduction", None))
+        for name, key in (("verdict", "outcome"), ("device", "device")):
+            if wanted := filters.get(name):
+                claims = [c for c in claims if any(verdict[key] == wanted for verdict in c.verdicts)]
+        rows.append((work, claims))
+    return rows

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from catalog import index
 from reproductions.models import Reproduction, Run
-from reproductions.spec import NOT_TESTABLE, Untested, worst
+from reproductions.spec import NOT_TESTABLE, Untested
 
 SIZE_ORDER = {"cpu": 0, "full": 1}
 
@@ -15,10 +15,7 @@ def refresh(reproduction: Reproduction) -> None:
     found = list(choose(reproduction))
     Reproduction.objects.filter(pk=reproduction.pk).update(headlines=found)
     reproduction.headlines = found
-    claims: dict[str, dict[str, list[str]]] = {h["device"]: {} for h in found}
-    for h in found:
-        claims[h["device"]].setdefault(h["claim"], []).append(h["outcome"])
-    verdicts = sorted({(device, worst(outcomes)) for device, by in claims.items() for outcomes in by.values()})
+    verdicts = sorted({(verdict["device"], verdict["outcome"]) for verdict in reproduction.claim_verdicts})
     newest = max((h["ended_at"] for h in found if h["ended_at"]), default="")
     index.note_standing(
         reproduction.work,

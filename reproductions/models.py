@@ -46,6 +46,24 @@ class Reproduction(models.Model):
         return [(name, outcomes.count(name)) for name in WORST_FIRST if name in outcomes and name != NOT_TESTABLE]
 
     @property
+    def claim_verdicts(self) -> list[dict]:
+        """What stands for each claim on each kind of device: the worst of its checks, and the run of that check.
+
+        Claims of which no check was measured there are left out; a check that is missing there keeps the claim from
+        being replicated.
+        """
+        found = []
+        for claim in dict.fromkeys(check.claim for check in self.checks):
+            positions = {i for i, check in enumerate(self.checks) if check.claim == claim}
+            for device in sorted({h["device"] for h in self.headlines if h["position"] in positions}):
+                here = [h for h in self.headlines if h["position"] in positions and h["device"] == device]
+                missing = positions - {h["position"] for h in here}
+                outcome = worst([h["outcome"] for h in here] + [NOT_TESTABLE] * len(missing))
+                shown = next((h for h in here if h["outcome"] == outcome), here[0])
+                found.append(shown | {"claim": claim, "outcome": outcome})
+        return found
+
+    @property
     def fields(self) -> list[dict]:
         """The parameters for a form: name, what is expected, and each size's own value."""
         sizes, limits = self.spec["sizes"], self.spec["limits"]

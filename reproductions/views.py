@@ -8,13 +8,16 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST, require_safe
 
+from catalog.listing import Listing
 from catalog.models import Work
+from catalog.selection import Selection
 from config.http import HtmxRequest, UserRequest
 from jobs import services as jobs
 from reproductions import drawing, evidence, services
 from reproductions.models import Reproduction, Run
 
 PAGE = 50
+CLAIMS_OF = 25  # works a page
 LOG_SHOWN = 40_000  # characters at the end of a log; the whole is a download away
 
 
@@ -47,6 +50,23 @@ def _plotted(reproduction: Reproduction | None) -> Run | None:
     if reproduction is None or not reproduction.headlines:
         return None
     return Run.objects.for_list().filter(pk=reproduction.headlines[0]["run"]).first()
+
+
+@require_safe
+def claims(request: HtmxRequest) -> HttpResponse:
+    """Every claim of every work with what stands for it, by the same search and filters as the list."""
+    listing = Listing(Selection.read(request.GET), size=CLAIMS_OF)
+    context = {
+        "listing": listing,
+        "selection": listing.selection,
+        "facets": listing.facets(),
+        "sorts": listing.sorts(),
+        "rows": evidence.of_works(listing.works(), listing.selection.filters | listing.chosen.found.fields),
+    }
+    partial = request.htmx and not request.htmx.history_restore_request
+    response = render(request, "reproductions/_claims.html" if partial else "reproductions/claims.html", context)
+    response["Vary"] = "HX-Request"
+    return response
 
 
 @require_POST
