@@ -73,6 +73,12 @@ def note_standing(work: Work, runnable: bool, verdicts: list, newest: datetime.d
     touch()
 
 
+def note_rating(work: Work, mean: float, count: int) -> None:
+    """What readers think of a work: the mean to sort by, and how many rated it."""
+    Standing.objects.update_or_create(work=work, defaults={"rating": mean, "ratings": count})
+    touch()
+
+
 def touch() -> None:
     """Facets are counted anew from here on."""
     if not SearchVersion.objects.filter(pk=1).update(number=F("number") + 1):

@@ -86,6 +86,7 @@ class Listing:
             "date": [-column["published"]],
             "listed": [-column["listed"]],
             "stars": [-column["stars"], -column["highlight"]],
+            "rating": [-column["rating"]],
             "result": [-column["newest"]],
             "title": [],
             "list": [self.snapshot.first_entry],

@@ -105,12 +105,14 @@ class Work(models.Model):
 
 
 class Standing(models.Model):
-    """What runs said of a work so far, for search and facets. The app that runs things writes it, see catalog.index."""
+    """What runs and readers said of a work, for search and facets. Other apps write it, through catalog.index."""
 
     work = models.OneToOneField(Work, on_delete=models.CASCADE, related_name="standing")
     runnable = models.BooleanField(default=False)
     verdicts = models.JSONField(default=list, help_text="[device, outcome] of each claim that was measured")
     newest = models.DateTimeField(null=True, blank=True, help_text="when the newest of these results was measured")
+    rating = models.FloatField(default=0.0, help_text="the readers' mean, drawn towards the middle where few rated")
+    ratings = models.PositiveIntegerField(default=0, help_text="how many readers rated it")
 
     def __str__(self) -> str:
         return f"{self.work.slug}: {len(self.verdicts)} verdicts"

@@ -150,12 +150,14 @@ def _names(own: list[str], listed: list[str]) -> Names:
 
 
 def _standings(column: dict, place: dict[int, int], n: int) -> Pairs:
-    """Fills runnable and newest; the pairs of works and their (device, outcome)."""
-    column["runnable"], column["newest"] = np.zeros(n, dtype=bool), np.zeros(n)
+    """Fills runnable, newest and rating; the pairs of works and their (device, outcome)."""
+    column["runnable"], column["newest"], column["rating"] = np.zeros(n, dtype=bool), np.zeros(n), np.zeros(n)
     values: dict[tuple, int] = {}
     pairs = []
-    for work, runnable, verdicts, newest in Standing.objects.values_list("work_id", "runnable", "verdicts", "newest"):
+    rows = Standing.objects.values_list("work_id", "runnable", "verdicts", "newest", "rating")
+    for work, runnable, verdicts, newest, rating in rows:
         i = place[work]
+        column["rating"][i] = rating
         column["runnable"][i], column["newest"][i] = runnable, newest.timestamp() if newest else 0
         pairs += [(i, values.setdefault(tuple(verdict), len(values))) for verdict in verdicts]
     return _pairs(pairs, list(values))

@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "jobs",
     "reproductions",
     "exports",
+    "readers",
 ]
 
 MIDDLEWARE = [

@@ -41,6 +41,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "rating",
+                    models.FloatField(
+                        default=0.0, help_text="the readers' mean, drawn towards the middle where few rated"
+                    ),
+                ),
+                ("ratings", models.PositiveIntegerField(default=0, help_text="how many readers rated it")),
+                (
                     "work",
                     models.OneToOneField(
                         on_delete=django.db.models.deletion.CASCADE, related_name="standing", to="catalog.work"
