@@ -12,8 +12,8 @@ from catalog.search import Found, find
 from catalog.snapshot import Snapshot
 from catalog.words import words
 
-SORTS = {"list": "as listed", "relevance": "best match", "date": "newest", "listed": "listed last", "stars": "stars", "rating": "readers' rating",
-         "result": "newest result", "title": "title"}  # fmt: skip
+SORTS = {"list": "as listed", "relevance": "best match", "date": "newest", "listed": "listed last", "stars": "stars",
+         "rating": "readers' rating", "result": "newest result", "title": "title"}  # fmt: skip
 OUTCOMES = ("contradicted", "replicated", "inconclusive", "no result")
 DEVICES = ("cpu", "cuda")
 
