@@ -132,11 +132,6 @@ def test_the_list_is_a_page_and_a_fragment_at_one_address(client):
     assert "HX-Request" in fragment["Vary"]
 
 
-def test_the_list_asks_few_queries(client, django_assert_max_num_queries):
-    with django_assert_max_num_queries(12):
-        client.get("/")
-
-
 def test_a_paper_without_reproduction_shows_its_claims_and_says_so(client):
     work = Work.objects.get(slug="vllm")
     page = text(client.get("/papers/vllm/"))
