@@ -7,7 +7,9 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 
-from jobs.models import Job, Node
+from jobs.models import Job, Node, Pulse
+
+SILENT_SWEEPS = 4  # a sweep that was not seen for so many periods is gone
 
 
 class Part(NamedTuple):
@@ -21,14 +23,22 @@ class Part(NamedTuple):
 def check() -> list[Part]:
     """The database, Redis, the workers and the queue, as they are now."""
     try:
-        nodes, waiting = list(Node.objects.live()), Job.objects.waiting().first()
-        count = Job.objects.waiting().count()
+        nodes, waiting = list(Node.objects.live()), Job.objects.filter(status=Job.Status.QUEUED)
+        oldest, count = waiting.order_by("queued_at").first(), waiting.count()
+        swept = Pulse.objects.filter(name="sweep").first()
     except DatabaseError as error:
         return [Part("database", False, str(error)), _redis()]
-    age = int((timezone.now() - waiting.queued_at).total_seconds()) if waiting else 0
+    now = timezone.now()
+    age = int((now - oldest.queued_at).total_seconds()) if oldest else 0
+    silent = int((now - swept.at).total_seconds()) if swept else None
     return [
         Part("database", True, settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]),
         _redis(),
+        Part(
+            "sweep",
+            silent is not None and silent < SILENT_SWEEPS * settings.SWEEP_S,
+            "never yet: is manage.py control running?" if silent is None else f"last {silent} s ago",
+        ),
         Part("workers", bool(nodes), ", ".join(f"{n.name} ({n.device_name})" for n in nodes) or "none is heard"),
         Part("queue", age < 3600, f"{count} waiting, the oldest for {age} s" if count else "empty"),
     ]
@@ -41,3 +51,11 @@ def _redis() -> Part:
     except redis.RedisError as error:
         return Part("Redis", False, str(error))
     return Part("Redis", True, "answers")
+
+
+def ready() -> bool:
+    """Whether this process can serve: the database answers. Workers and Redis may come later, pages say so."""
+    try:
+        return Node.objects.exists() in (True, False)
+    except DatabaseError:
+        return False

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Coalesce, RowNumber
 from django.utils import timezone
 
 from jobs.failures import FAILURES, Failure
@@ -12,9 +13,17 @@ from jobs.failures import FAILURES, Failure
 class JobQuerySet(models.QuerySet):
     """Jobs by where they are in their life."""
 
-    def waiting(self) -> "JobQuerySet":
-        """Queued jobs, the next one first."""
-        return self.filter(status=Job.Status.QUEUED).order_by("queued_at", "pk")
+    def waiting(self, device: str) -> "JobQuerySet":
+        """Queued jobs for a kind of device, the next one first.
+
+        By turns: a job's turn is its place among its user's waiting jobs, after those that run for that user now. So
+        one job does not stand behind somebody's fifty.
+        """
+        running = Job.objects.active().filter(device=device, user=models.OuterRef("user")).order_by()
+        busy = models.Subquery(running.values("user").annotate(n=models.Count("pk")).values("n"))
+        place = models.Window(RowNumber(), partition_by="user", order_by=["queued_at", "pk"])
+        waiting = self.filter(status=Job.Status.QUEUED, device=device)
+        return waiting.annotate(turn=place + Coalesce(busy, 0)).order_by("turn", "queued_at", "pk")
 
     def active(self) -> "JobQuerySet":
         """Jobs that a worker holds."""
@@ -93,11 +102,6 @@ class Job(models.Model):
         return FAILURES.get(self.code)
 
     @property
-    def ahead(self) -> int:
-        """How many jobs for the same device kind stand before it in the queue."""
-        return Job.objects.waiting().filter(device=self.device, queued_at__lt=self.queued_at).count()
-
-    @property
     def seconds(self) -> float | None:
         """How long it has run, or ran."""
         if self.started_at is None:
@@ -168,6 +172,7 @@ class Node(models.Model):
     device = models.CharField(max_length=10)
     device_name = models.CharField(max_length=200)
     device_uuid = models.CharField(max_length=80, blank=True)
+    draining = models.BooleanField(default=False, help_text="takes no new job, and goes on with the one it has")
     offers = models.JSONField(default=list, help_text="what it can run: SLUG@HASH of every reproduction it has")
     started_at = models.DateTimeField()
     heartbeat_at = models.DateTimeField()
@@ -184,6 +189,10 @@ class Node(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def can_run(self, requires: str) -> bool:
+        """Whether it has what a job asks for."""
+        return not requires or requires in self.offers
+
     @property
     def queue(self) -> str:
         """The Celery queue that this node alone reads."""
@@ -193,3 +202,13 @@ class Node(models.Model):
     def silent_s(self) -> int:
         """Seconds since it last spoke."""
         return int((timezone.now() - self.heartbeat_at).total_seconds())
+
+
+class Pulse(models.Model):
+    """When something that must happen again and again happened last: the sweep."""
+
+    name = models.CharField(max_length=20, unique=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.at}"

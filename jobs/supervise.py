@@ -61,8 +61,10 @@ def work(node: Node) -> int:
 
 def take(node: Node) -> Job | None:
     """Claim the next job that this node can run. Whoever changes the row has it."""
-    for job in Job.objects.waiting().filter(device=node.device):
-        if job.requires and job.requires not in node.offers:
+    if Node.objects.filter(pk=node.pk, draining=True).exists():
+        return None
+    for job in Job.objects.waiting(node.device):
+        if not node.can_run(job.requires):
             continue
         if change(job.pk, job.attempt, [Status.QUEUED], Status.STARTING):
             job.refresh_from_db()

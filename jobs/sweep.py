@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from jobs import groups
-from jobs.models import Attempt, Job, Node
+from jobs.models import Attempt, Job, Node, Pulse
 from jobs.states import change, fence
 from jobs.wake import wake
 
@@ -21,8 +21,9 @@ def sweep() -> None:
     """One round."""
     for job in Job.objects.silent():
         take_back(job)
-    for device in Job.objects.waiting().values_list("device", flat=True).distinct().order_by():
+    for device in Job.objects.filter(status=Status.QUEUED).values_list("device", flat=True).distinct().order_by():
         wake(device)
+    Pulse.objects.update_or_create(name="sweep", defaults={"at": timezone.now()})
     Node.objects.filter(heartbeat_at__lt=timezone.now() - FORGET_NODES_AFTER).delete()
 
 

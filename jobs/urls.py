@@ -4,4 +4,11 @@ from django.urls import path
 
 from jobs import views
 
-urlpatterns = [path("health/", views.health, name="health")]
+urlpatterns = [
+    path("health/", views.health, name="health"),
+    path("health/live", views.live, name="live"),
+    path("health/ready", views.ready, name="ready"),
+    path("nodes/", views.nodes, name="nodes"),
+    path("nodes/<int:pk>/drain/", views.node_drain, name="node_drain"),
+    path("failures/", views.failures, name="failures"),
+]

@@ -12,6 +12,7 @@ from catalog.listing import Listing
 from catalog.models import Work
 from catalog.selection import Selection
 from config.http import HtmxRequest, UserRequest
+from jobs import queue
 from jobs import services as jobs
 from reproductions import drawing, evidence, services
 from reproductions.models import Reproduction, Run
@@ -110,6 +111,8 @@ def run(request: HtmxRequest, pk: int) -> HttpResponse:
         "plots": range(len(found.reproduction.spec["plots"])) if found.rows else [],
         "may_cancel": may_cancel(request, found),
     }
+    if found.job.status == found.job.Status.QUEUED:
+        context |= {"ahead": queue.position(found.job), "waits": queue.waiting_s(found.job)}
     partial = request.htmx and not request.htmx.history_restore_request
     response = render(request, "reproductions/_run.html" if partial else "reproductions/run.html", context)
     response["Cache-Control"] = "no-store"

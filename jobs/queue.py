@@ -1,0 +1,41 @@
+"""Who is next, and how long until then. Fair by turns: each user's first job comes before anybody's second."""
+
+from statistics import median
+
+from django.utils import timezone
+
+from jobs.models import Job, Node
+
+RECENT = 20  # finished jobs that a duration is taken from
+
+
+def position(job: Job) -> int:
+    """How many waiting jobs for the same device kind come before it."""
+    order = list(Job.objects.waiting(job.device).values_list("pk", flat=True))
+    return order.index(job.pk) if job.pk in order else 0
+
+
+def expected_s(job: Job) -> float:
+    """How long a job of this kind takes: the median of the last that finished with the same limit, or half of that."""
+    alike = Job.objects.filter(
+        kind=job.kind, requires=job.requires, time_limit_s=job.time_limit_s, device=job.device, status="finished"
+    ).order_by("-ended_at")[:RECENT]
+    durations = [(one.ended_at - one.started_at).total_seconds() for one in alike if one.started_at and one.ended_at]
+    return median(durations) if durations else job.time_limit_s / 2
+
+
+def waiting_s(job: Job) -> float | None:
+    """Seconds until a waiting job probably starts, over the nodes that could run it; None if no node could now."""
+    nodes = [n for n in Node.objects.live().filter(device=job.device, draining=False) if n.can_run(job.requires)]
+    if not nodes:
+        return None
+    now = timezone.now()
+    free = [0.0] * len(nodes)
+    for i, active in enumerate(Job.objects.active().filter(device=job.device)[: len(nodes)]):
+        began = active.started_at or now
+        free[i] = max(0.0, expected_s(active) - (now - began).total_seconds())
+    order = list(Job.objects.waiting(job.device))
+    for before in order[: position(job)]:
+        free.sort()
+        free[0] += expected_s(before)
+    return min(free)
