@@ -118,6 +118,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "socket_timeout"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 
+WAITING_RUNS_PER_USER = int(os.environ.get("WAITING_RUNS_PER_USER", 50))
 HEARTBEAT_S = 5  # a node and a running job say so this often
 LOST_AFTER_S = 30  # silence after which a node or a job is taken for lost
 SWEEP_S = 15  # the control process looks after everything this often

@@ -25,6 +25,11 @@ class Reproduction(models.Model):
     def __str__(self) -> str:
         return self.work.slug
 
+    @property
+    def requires(self) -> str:
+        """What a node must offer to run it: the very same files."""
+        return f"{self.work.slug}@{self.spec_hash}"
+
     @cached_property
     def checks(self) -> list[Check | Untested]:
         """The checks as they are now."""

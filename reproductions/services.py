@@ -10,7 +10,7 @@ from django.db import transaction
 
 from catalog.models import Standing, Work
 from jobs import services as jobs
-from jobs.models import Node
+from jobs.models import Job, Node
 from reproductions import headlines, parameters, spec
 from reproductions.models import Reproduction, Run
 
@@ -30,26 +30,20 @@ def start_run(
     user: User | None,
     seed: int = 0,
 ) -> Run:
-    """Queue one run. Refused if the size, the device or a parameter is not allowed, or no node could ever take it."""
+    """Queue one run. Refused if the size, the device or a parameter is not allowed, if no connected node could take
+    it, or if its user has too many that wait already.
+    """
+    resolved = _checked(reproduction, size, device, changes)
     sizes = reproduction.spec["sizes"]
-    if reproduction.retired:
-        raise Refused("this reproduction has been retired: it cannot be run any more")
-    if size not in sizes:
-        raise Refused(f"size: expected one of {', '.join(sizes)}, got {size!r}")
-    if device not in DEVICES:
-        raise Refused(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
-    if device not in offered_devices():
-        raise Refused(f"device: no connected node has {device}; start one with: manage.py worker --device {device}")
     own = sizes[size]["parameters"]
-    try:
-        resolved = parameters.resolve(own, reproduction.spec["limits"], changes)
-    except parameters.ParameterError as error:
-        raise Refused(str(error)) from None
+    waiting = Job.objects.filter(user=user, status=Job.Status.QUEUED).count() if user else 0
+    if waiting >= settings.WAITING_RUNS_PER_USER:
+        raise Refused(f"you have {waiting} runs waiting, as many as one may have: cancel some, or wait")
     with transaction.atomic():
         job = jobs.enqueue(
             kind="run",
             device=device,
-            requires=f"{reproduction.work.slug}@{reproduction.spec_hash}",
+            requires=reproduction.requires,
             time_limit_s=sizes[size]["limit_s"],
             user=user,
         )
@@ -65,6 +59,34 @@ def start_run(
             spec_hash=reproduction.spec_hash,
             checks=reproduction.spec["checks"],
         )
+
+
+def identical(reproduction: Reproduction, *, size: str, device: str, changes: dict[str, str]) -> Run | None:
+    """The newest finished run that had the same reproduction, size, parameters and kind of device; Refused as above."""
+    resolved = _checked(reproduction, size, device, changes)
+    same = reproduction.runs.filter(size=size, device=device, spec_hash=reproduction.spec_hash, parameters=resolved)
+    return same.filter(job__status=Job.Status.FINISHED).order_by("-pk").first()
+
+
+def _checked(reproduction: Reproduction, size: str, device: str, changes: dict[str, str]) -> dict:
+    """The parameters of a run that could be, or Refused."""
+    sizes = reproduction.spec["sizes"]
+    if reproduction.retired:
+        raise Refused("this reproduction has been retired: it cannot be run any more")
+    if size not in sizes:
+        raise Refused(f"size: expected one of {', '.join(sizes)}, got {size!r}")
+    if device not in DEVICES:
+        raise Refused(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+    if device not in offered_devices():
+        raise Refused(f"device: no connected node has {device}; start one with: manage.py worker --device {device}")
+    live = list(Node.objects.live().filter(device=device))
+    if live and not any(node.can_run(reproduction.requires) for node in live):
+        names = ", ".join(node.name for node in live)
+        raise Refused(f"no connected {device} node has this version of the reproduction: restart its worker ({names})")
+    try:
+        return parameters.resolve(sizes[size]["parameters"], reproduction.spec["limits"], changes)
+    except parameters.ParameterError as error:
+        raise Refused(str(error)) from None
 
 
 def offered_devices() -> list[str]:

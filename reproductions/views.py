@@ -1,5 +1,7 @@
 """Pages of works and runs: fetch, ask a service, render."""
 
+from typing import Any
+
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
@@ -28,7 +30,9 @@ def paper(request: HttpRequest, slug: str) -> HttpResponse:
     return _paper(request, slug)
 
 
-def _paper(request: HttpRequest, slug: str, *, error: str = "", status: int = 200) -> HttpResponse:
+def _paper(
+    request: HttpRequest, slug: str, *, error: str = "", same: Run | None = None, status: int = 200
+) -> HttpResponse:
     work = get_object_or_404(Work.objects.for_page(), slug=slug)
     reproduction = Reproduction.objects.filter(work=work).first()
     runs = list(reproduction.runs.for_list()[:10]) if reproduction else []
@@ -40,6 +44,7 @@ def _paper(request: HttpRequest, slug: str, *, error: str = "", status: int = 20
         "plotted": _plotted(reproduction),
         "devices": services.offered_devices(),
         "error": error,
+        "same": same,
         "form": request.POST,
         "fields": [f | {"value": request.POST.get(f["name"], "")} for f in reproduction.fields] if reproduction else [],
     }
@@ -76,14 +81,15 @@ def run_start(request: UserRequest, slug: str) -> HttpResponse:
     """Queue a run and go to its page; what is wrong with the form is said on the form."""
     reproduction = get_object_or_404(Reproduction.objects.select_related("work"), work__slug=slug)
     names = [field["name"] for field in reproduction.fields]
+    asked: dict[str, Any] = {
+        "size": request.POST.get("size", ""),
+        "device": request.POST.get("device", ""),
+        "changes": {n: request.POST[n].strip() for n in names if request.POST.get(n, "").strip()},
+    }
     try:
-        run = services.start_run(
-            reproduction,
-            size=request.POST.get("size", ""),
-            device=request.POST.get("device", ""),
-            changes={n: request.POST[n].strip() for n in names if request.POST.get(n, "").strip()},
-            user=request.user,
-        )
+        if "again" not in request.POST and (same := services.identical(reproduction, **asked)):
+            return _paper(request, slug, same=same)
+        run = services.start_run(reproduction, **asked, user=request.user)
     except services.Refused as refused:
         return _paper(request, slug, error=str(refused), status=400)
     return redirect("run", pk=run.pk)

@@ -5,9 +5,10 @@ import re
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from catalog.models import Work
-from jobs.models import Job
+from jobs.models import Job, Node
 from jobs.states import change
 from reproductions import headlines, runs
 from reproductions.models import Reproduction, Run, Verdict
@@ -339,3 +340,33 @@ def test_health_is_honest(client):
     response = client.get("/health/")
     assert response.status_code == 503 and "Redis does not work" in text(response)
     assert "workers does not work none is heard" in text(response)
+
+
+def test_an_identical_result_is_offered_before_it_is_measured_again(reader, reproduction):
+    address = "/papers/flashattention/run/"
+    first = finished_run(reproduction, 1.0)
+    Job.objects.filter(pk=first.job_id).update(ended_at="2026-01-02T03:04:00Z")
+    page = reader.post(address, {"size": "cpu", "device": "cpu"})
+    assert page.status_code == 200 and f'href="/runs/{first.pk}/"' in page.content.decode()
+    assert "Run it again" in text(page) and Run.objects.count() == 1
+    assert reader.post(address, {"size": "cpu", "device": "cpu", "lengths": "3"}).status_code == 302
+    assert reader.post(address, {"size": "cpu", "device": "cpu", "again": "yes"}).status_code == 302
+    assert Run.objects.count() == 3
+
+
+def test_a_run_that_no_connected_node_could_take_is_refused(reader, reproduction):
+    now = timezone.now()
+    node = Node.objects.create(
+        name="n", host="h", pid=1, device="cpu", device_name="c", offers=[], started_at=now, heartbeat_at=now
+    )
+    page = reader.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu"})
+    assert page.status_code == 400 and "restart its worker (n)" in text(page)
+    Node.objects.filter(pk=node.pk).update(offers=["flashattention@abc"])
+    assert reader.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu"}).status_code == 302
+
+
+def test_nobody_fills_the_queue(reader, reproduction, settings):
+    settings.WAITING_RUNS_PER_USER = 2
+    answers = [reader.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu"}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [302, 302, 400]
+    assert "you have 2 runs waiting" in text(answers[2])
