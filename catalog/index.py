@@ -1,11 +1,11 @@
 """Keeps search and facets in step with the catalogue: whoever changes works calls `refresh`, or `rebuild` for all."""
 
 import datetime
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from django.db import transaction
-from django.db.models import F
 
 from catalog import engines
 from catalog.models import SearchVersion, SearchWord, Standing, Work
@@ -80,9 +80,8 @@ def note_rating(work: Work, mean: float, count: int) -> None:
 
 
 def touch() -> None:
-    """Facets are counted anew from here on."""
-    if not SearchVersion.objects.filter(pk=1).update(number=F("number") + 1):
-        SearchVersion.objects.create(pk=1, number=1)
+    """Facets are counted anew from here on. The number is drawn, so that one of a change undone never comes again."""
+    SearchVersion.objects.update_or_create(pk=1, defaults={"number": secrets.randbits(62)})
 
 
 def _chunks(works) -> Iterator[list[tuple[int, dict[str, str]]]]:

@@ -15,7 +15,7 @@ IMPLS = ["torch", "triton"]
 SIZES = [(1, 1), (1, 70), (31, 33), (64, 64), (65, 32), (130, 63), (63, 130)]
 
 
-def inputs(n, m, d=16, dtype=torch.float32, b=1, h=2):
+def inputs(n, m, d=16, dtype=torch.float32, b=1, h=8):  # the largest error of few numbers is luck
     make = torch.Generator().manual_seed(1000 * n + m)
     q, g = (torch.randn(b, h, n, d, generator=make).to(DEVICE, dtype) for _ in range(2))
     k, v = (torch.randn(b, h, m, d, generator=make).to(DEVICE, dtype) for _ in range(2))
@@ -94,7 +94,7 @@ def test_large_scores_do_not_overflow(impl):
 @pytest.mark.parametrize(("b", "n", "m"), [(0, 5, 5), (1, 0, 5), (1, 5, 0)])
 def test_nothing_to_do(b, n, m, impl):
     out, *grads = gradients(lambda *x: flash_attention(*x, impl=impl), *inputs(n, m, b=b))
-    assert (out == 0).all() and [tuple(x.shape) for x in grads] == [(b, 2, x, 16) for x in (n, m, m)]
+    assert (out == 0).all() and [tuple(x.shape) for x in grads] == [(b, 8, x, 16) for x in (n, m, m)]
     assert all((x == 0).all() for x in grads)
 
 
