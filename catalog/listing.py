@@ -164,7 +164,7 @@ class Listing:
             self._column("Flames", "highlight", column["highlight"] > 0, [(1, "yes", "highlighted")]),
             self._pairs("Topic", "topic", self.snapshot.topic, lambda topic: (topic.name, topic.name)),
             self._column("Year", "year", column["year"],
-                         [(year, str(year), str(year)) for year in np.unique(column["year"])[::-1]]),
+                         [(year, str(year), str(year)) for year in np.unique(column["year"])[::-1] if year]),
             self._column("Kind", "kind", column["kind"],
                          [(i, kind, Work.Kind(kind).label) for i, kind in enumerate(KINDS)]),
         ]  # fmt: skip

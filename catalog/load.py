@@ -1,6 +1,12 @@
-"""The files of catalog/data become rows. Files win over rows; nothing is written unless something differs."""
+"""The files of catalog/data become rows.
+
+A row is written when its file says something else than at the last load, so what people have changed since stays; rows
+that came from elsewhere, such as an imported list, are not touched. A load of the same files writes nothing.
+"""
 
 import datetime
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -30,7 +36,7 @@ def load(folder: Path = DATA) -> dict[str, int]:
     with transaction.atomic():
         works = {path.stem: _load_work(path, counts) for path in paths}
         _load_list(folder / "list.yaml", works, counts)
-        counts["removed"] += Work.objects.exclude(slug__in=works).delete()[0]
+        counts["removed"] += _bundled(Work).exclude(slug__in=works).delete()[0]
         if counts["created"] + counts["updated"] + counts["removed"] or not SearchVersion.objects.exists():
             index.rebuild()
     return counts
@@ -71,11 +77,12 @@ def _load_work(path: Path, counts: dict) -> Work:
     if fields["kind"] not in Work.Kind.values:
         raise BadData(f"{path.name}: kind: expected one of {', '.join(Work.Kind.values)}, got {fields['kind']!r}")
     fields["published"], fields["published_precision"] = published(path, _take(path, data, "published"))
-    work = _upsert(Work, {"slug": path.stem}, fields, counts)
-    _set_authors(work, _take(path, data, "authors"), counts)
-    names = set(_take(path, data, "topics"))
-    if names != {topic.name for topic in work.topics.all()}:
-        work.topics.set([Topic.objects.get_or_create(name=name)[0] for name in sorted(names)])
+    authors, topics = _take(path, data, "authors"), sorted(set(_take(path, data, "topics")))
+    work, news = _upsert(Work, {"slug": path.stem}, fields, counts, beside=[authors, topics])
+    if news:
+        _set_authors(work, authors, counts)
+        if topics != sorted(topic.name for topic in work.topics.all()):
+            work.topics.set([Topic.objects.get_or_create(name=name)[0] for name in topics])
     kept = []
     for position, claim in enumerate(_take(path, data, "claims")):
         fields = {name: _take(path, claim, name) for name in CLAIM_FIELDS} | {"position": position}
@@ -84,8 +91,8 @@ def _load_work(path: Path, counts: dict) -> Work:
             raise BadData(
                 f"{path.name}: {claim['id']}: direction: expected one of {expected}, got {fields['direction']!r}"
             )
-        kept.append(_upsert(Claim, {"work": work, "key": _take(path, claim, "id")}, fields, counts).pk)
-    _remove(work.claims.exclude(pk__in=kept), counts)
+        kept.append(_upsert(Claim, {"work": work, "key": _take(path, claim, "id")}, fields, counts)[0].pk)
+    _remove(_bundled(Claim).filter(work=work).exclude(pk__in=kept), counts)
     return work
 
 
@@ -102,25 +109,32 @@ def _load_list(path: Path, works: dict[str, Work], counts: dict) -> None:
     kept_categories, kept_entries = [], []
     for position, group in enumerate(_take(path, _read(path), "categories")):
         key = {"slug": _take(path, group, "anchor").lower()}
-        category = _upsert(Category, key, {"name": _take(path, group, "name"), "position": position}, counts)
+        category, _ = _upsert(Category, key, {"name": _take(path, group, "name"), "position": position}, counts)
         kept_categories.append(category.pk)
         for place, row in enumerate(_take(path, group, "entries")):
             if _take(path, row, "work") not in works:
                 raise BadData(f"{path.name}: {category.name}: expected a work of papers/, got {row['work']!r}")
             fields = {name: _take(path, row, name) for name in ENTRY_FIELDS} | {"position": place}
             fields["month"] = fields["month"].replace(".", "-")
-            entry = _upsert(Entry, {"category": category, "work": works[row["work"]]}, fields, counts)
+            links = _links(path, row)
+            entry, news = _upsert(
+                Entry, {"category": category, "work": works[row["work"]]}, fields, counts, beside=links
+            )
             kept_entries.append(entry.pk)
-            _set_links(path, entry, row, counts)
-    _remove(Entry.objects.exclude(pk__in=kept_entries), counts)
-    _remove(Category.objects.exclude(pk__in=kept_categories), counts)
+            if news:
+                _set_links(entry, links, counts)
+    _remove(_bundled(Entry).exclude(pk__in=kept_entries), counts)
+    _remove(_bundled(Category).exclude(pk__in=kept_categories).filter(entries=None), counts)
 
 
-def _set_links(path: Path, entry: Entry, row: dict, counts: dict) -> None:
+def _links(path: Path, row: dict) -> list[tuple]:
     roles = ((Link.Role.PAPER, "links"), (Link.Role.CODE, "code"))
-    wanted = [
+    return [
         (r.value, i, link["label"], link["url"]) for r, name in roles for i, link in enumerate(_take(path, row, name))
     ]
+
+
+def _set_links(entry: Entry, wanted: list[tuple], counts: dict) -> None:
     if sorted(wanted) == sorted(entry.links.values_list("role", "position", "label", "url")):
         return
     entry.links.all().delete()
@@ -130,17 +144,25 @@ def _set_links(path: Path, entry: Entry, row: dict, counts: dict) -> None:
     counts["updated"] += 1
 
 
-def _upsert(model: type[models.Model], key: dict, fields: dict, counts: dict) -> Any:
-    """The row with `key`, made or changed so that it has `fields`; an equal row is not written."""
+def _upsert(model: Any, key: dict, fields: dict, counts: dict, beside: Any = None) -> tuple[Any, bool]:
+    """The row with `key`, and whether its file has news (`beside` counts too): then the row gets `fields`."""
+    digest = hashlib.sha256(json.dumps([fields, beside], default=str).encode()).hexdigest()[:16]
     row = model._default_manager.filter(**key).first()
     if row is None:
         counts["created"] += 1
-        return model._default_manager.create(**key, **fields)
+        return model._default_manager.create(**key, **fields, bundled=digest), True
+    if row.bundled == digest:
+        counts["unchanged"] += 1
+        return row, False
     changed = [name for name, value in fields.items() if getattr(row, name) != value]
     counts["updated" if changed else "unchanged"] += 1
-    if changed:
-        model._default_manager.filter(pk=row.pk).update(**{name: fields[name] for name in changed})
-    return row
+    model._default_manager.filter(pk=row.pk).update(**{name: fields[name] for name in changed}, bundled=digest)
+    return row, True
+
+
+def _bundled(model: Any) -> models.QuerySet:
+    """The rows that came from a file."""
+    return model._default_manager.exclude(bundled="")
 
 
 def _remove(rows: models.QuerySet, counts: dict) -> None:

@@ -1,5 +1,6 @@
 """The curated papers: works, the list's entries, and the claims the papers make."""
 
+from django.conf import settings
 from django.db import models
 
 
@@ -9,6 +10,7 @@ class Category(models.Model):
     name = models.CharField(max_length=200, unique=True)
     slug = models.SlugField(max_length=80, unique=True)
     position = models.PositiveIntegerField()
+    bundled = models.CharField(max_length=16, blank=True, editable=False, help_text="digest of the file it came from")
 
     class Meta:
         ordering = ["position"]
@@ -74,6 +76,7 @@ class Work(models.Model):
         DAY = "day"
         MONTH = "month"
         YEAR = "year"
+        NONE = "none", "not known"
 
     slug = models.SlugField(max_length=80, unique=True)
     title = models.CharField(max_length=400)
@@ -89,6 +92,7 @@ class Work(models.Model):
     metadata_source = models.CharField(max_length=400, blank=True)
     authors = models.ManyToManyField(Author, through="Authorship", related_name="works")
     topics = models.ManyToManyField(Topic, related_name="works")
+    bundled = models.CharField(max_length=16, blank=True, editable=False, help_text="digest of the file it came from")
 
     objects = WorkQuerySet.as_manager()
 
@@ -100,8 +104,8 @@ class Work(models.Model):
 
     @property
     def published_text(self) -> str:
-        """The date as far as it is known: 2023-09-29, 2023-10 or 2022."""
-        return self.published.isoformat()[: {"day": 10, "month": 7, "year": 4}[self.published_precision]]
+        """The date as far as it is known: 2023-09-29, 2023-10, 2022 or nothing."""
+        return self.published.isoformat()[: {"day": 10, "month": 7, "year": 4, "none": 0}[self.published_precision]]
 
 
 class Standing(models.Model):
@@ -130,7 +134,7 @@ class SearchWord(models.Model):
 
 
 class SearchVersion(models.Model):
-    """One row, counted up by every change that search or facets show."""
+    """One row, with another number after every change that search or facets show."""
 
     number = models.PositiveBigIntegerField(default=0)
 
@@ -165,6 +169,7 @@ class Entry(models.Model):
     title = models.CharField(max_length=400)
     highlights = models.PositiveIntegerField(default=0, help_text="flames")
     stars = models.PositiveIntegerField(default=0)
+    bundled = models.CharField(max_length=16, blank=True, editable=False, help_text="digest of the file it came from")
 
     class Meta:
         ordering = ["category__position", "position"]
@@ -225,6 +230,7 @@ class Claim(models.Model):
     source = models.URLField(max_length=400, blank=True)
     verified = models.BooleanField(default=False, help_text="whether the figure was seen in the work or a full copy")
     needs = models.CharField(max_length=10, choices=Needs, default=Needs.ANY)
+    bundled = models.CharField(max_length=16, blank=True, editable=False, help_text="digest of the file it came from")
 
     class Meta:
         ordering = ["position"]
@@ -232,3 +238,21 @@ class Claim(models.Model):
 
     def __str__(self) -> str:
         return f"{self.work.slug}: {self.key}"
+
+
+class ListImport(models.Model):
+    """A list that was uploaded: looked at first, applied later or never."""
+
+    name = models.CharField(max_length=200, help_text="the file's name")
+    text = models.TextField()
+    digest = models.CharField(max_length=64, help_text="of the plan that was shown; another plan is not applied")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    applied_at = models.DateTimeField(null=True, blank=True)
+    result = models.JSONField(default=dict, help_text="how many works were created, updated, left, once applied")
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.name

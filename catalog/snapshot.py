@@ -87,7 +87,9 @@ def current() -> Snapshot:
 
 
 def _read(version: int) -> Snapshot:
-    rows = list(Work.objects.order_by("pk").values_list("pk", "title", "slug", "kind", "published"))
+    rows = list(
+        Work.objects.order_by("pk").values_list("pk", "title", "slug", "kind", "published", "published_precision")
+    )
     pks = np.array([row[0] for row in rows], dtype=np.int64)
     place = {pk: i for i, pk in enumerate(pks.tolist())}
     n = len(rows)
@@ -97,7 +99,7 @@ def _read(version: int) -> Snapshot:
     column = {
         "title": title_order,
         "kind": np.array([KINDS.index(row[3]) for row in rows], dtype=np.int64),
-        "year": np.array([row[4].year for row in rows], dtype=np.int64),
+        "year": np.array([0 if row[5] == "none" else row[4].year for row in rows], dtype=np.int64),
         "published": np.array([row[4].toordinal() for row in rows], dtype=np.int64),
     }
     own = [[" ".join(words(row[1])), " ".join(words(row[2]))] for row in rows]
@@ -116,7 +118,9 @@ def _read(version: int) -> Snapshot:
     first_entry = np.full(n, len(entries), dtype=np.int64)
     np.minimum.at(first_entry, entry_work, np.arange(len(entries)))
     months = {place[work]: month for work, month in Entry.objects.values_list("work").annotate(Max("month"))}
-    column["listed"] = np.array([int(months.get(i, "0").replace("-", "")[:6] or 0) for i in range(n)], dtype=np.int64)
+    column["listed"] = np.array(
+        [int(months.get(i, "0").replace("-", "")[:6].ljust(6, "0")) for i in range(n)], dtype=np.int64
+    )
     column["code"] = np.zeros(n, dtype=bool)
     coded = Link.objects.filter(role=Link.Role.CODE).values_list("entry__work_id", flat=True).distinct()
     column["code"][[place[pk] for pk in coded if pk in place]] = True

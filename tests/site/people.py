@@ -1,0 +1,26 @@
+"""Who may do what is asked of each of these, the same everywhere."""
+
+from django.contrib.auth.models import Group, User
+
+ROLES = ("anonymous", "reader", "owner", "curator", "operator", "local")
+
+
+def person(name: str) -> User:
+    """An account of that role, made on the first call."""
+    user, made = User.objects.get_or_create(username=name, defaults={"is_staff": name == "operator"})
+    if made and name == "curator":
+        user.groups.add(Group.objects.get_or_create(name="curators")[0])
+    return user
+
+
+def sign_in(client, settings, role: str):
+    """The client as a visitor of that role."""
+    client.logout()
+    settings.LOCAL_OPERATOR = role == "local"
+    if role not in ("anonymous", "local"):
+        client.force_login(person(role))
+    return client
+
+
+def asks_to_sign_in(response) -> bool:
+    return response.status_code == 302 and response.url.startswith("/accounts/login/")
