@@ -1,0 +1,39 @@
+"""Tokens: made, shown once, found again by their digest."""
+
+import secrets
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.db.models import Q
+from django.utils import timezone
+
+from readers.models import Token, digest
+
+START = 8  # letters that stay readable
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+def create(user: User, *, name: str, scope: str, days: int | None = None) -> tuple[Token, str]:
+    """A new token, and its text, which nobody can read again."""
+    text = f"cc_{secrets.token_urlsafe(32)}"
+    expires_at = timezone.now() + timedelta(days=days) if days else None
+    token = Token.objects.create(
+        user=user, name=name, scope=scope, start=text[:START], digest=digest(text), expires_at=expires_at
+    )
+    return token, text
+
+
+def find(text: str) -> Token | None:
+    """The token with this text, if it still opens anything; that it was used is noted, once a minute at most."""
+    token = Token.objects.live().select_related("user").filter(digest=digest(text)).first()
+    if token:
+        now = timezone.now()
+        stale = Q(used_at=None) | Q(used_at__lte=now - USE_NOTED_EVERY)
+        if token.used_at is None or token.used_at <= now - USE_NOTED_EVERY:
+            Token.objects.filter(stale, pk=token.pk).update(used_at=now)
+    return token
+
+
+def revoke(token: Token) -> None:
+    """From here on it opens nothing; the first time counts."""
+    Token.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())

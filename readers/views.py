@@ -1,0 +1,65 @@
+"""A reader's own tokens: see them, make one, revoke one."""
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from config.http import UserRequest
+from readers import tokens as service
+from readers.models import Token
+
+MANY = 50  # live tokens one may have
+SCOPES = [(value, f"{value}: {label}") for value, label in Token.Scope.choices]
+
+
+class TokenForm(forms.Form):
+    """A token to be made."""
+
+    name = forms.CharField(max_length=80, help_text="what it is for")
+    scope = forms.ChoiceField(label="It may", choices=SCOPES)
+    days = forms.IntegerField(
+        min_value=1, max_value=3650, required=False, help_text="until it expires; empty for never"
+    )
+
+    def __init__(self, *args, user, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean(self) -> dict | None:
+        """Nobody piles them up."""
+        if Token.objects.live().filter(user=self.user).count() >= MANY:
+            raise forms.ValidationError(f"You have {MANY} tokens, as many as one may have. Revoke some first.")
+        return super().clean()
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@login_required
+def tokens(request: UserRequest) -> HttpResponse:
+    """One's tokens and the form for another, whose text is in this one answer and nowhere else."""
+    text, made = "", None
+    form = TokenForm(request.POST if request.method == "POST" else None, user=request.user)
+    if request.method == "POST" and form.is_valid():
+        made, text = service.create(request.user, **form.cleaned_data)
+        form = TokenForm(user=request.user)
+    context = {
+        "form": form,
+        "made": made,
+        "text": text,
+        "live": Token.objects.live().filter(user=request.user),
+    }
+    return render(request, "readers/tokens.html", context, status=400 if form.errors else 200)
+
+
+@require_POST
+@login_required
+def revoke(request: HttpRequest, pk: int) -> HttpResponse:
+    """Nothing opens with it any more."""
+    token = get_object_or_404(Token, pk=pk, user=request.user)
+    service.revoke(token)
+    messages.success(request, f"The token {token.name} is revoked.")
+    return redirect("tokens")
