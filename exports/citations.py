@@ -20,14 +20,14 @@ def key(work: Work) -> str:
     names = [authorship.author.name for authorship in work.authorships.all()]
     last = names[0].split()[-1] if names else "anonymous"
     plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9-]", "", f"{plain}{work.published.year}{work.slug}")
+    return re.sub(r"[^a-z0-9-]", "", f"{plain}{work.published_text[:4]}{work.slug}")
 
 
 def bibtex(work: Work) -> str:
     """One BibTeX entry. An arXiv id becomes eprint and archivePrefix; a venue of ours is free text, so it is a note."""
     authors = " and ".join(_name(authorship.author.name) for authorship in work.authorships.all())
-    fields = {"title": f"{{{escape(work.title)}}}", "author": authors, "year": str(work.published.year)}
-    if work.published_precision != "year":
+    fields = {"title": f"{{{escape(work.title)}}}", "author": authors, "year": work.published_text[:4]}
+    if work.published_precision in ("day", "month"):
         fields["month"] = str(work.published.month)
     if work.arxiv_id:
         fields |= {"eprint": work.arxiv_id, "archiveprefix": "arXiv"}

@@ -21,6 +21,10 @@ class Refused(ValueError):
     """A run that cannot be; the message says what was expected and what came."""
 
 
+class TooMany(Refused):
+    """A run that its user may ask for again once others have ended."""
+
+
 def start_run(
     reproduction: Reproduction,
     *,
@@ -38,7 +42,7 @@ def start_run(
     own = sizes[size]["parameters"]
     waiting = Job.objects.filter(user=user, status=Job.Status.QUEUED).count() if user else 0
     if waiting >= settings.WAITING_RUNS_PER_USER:
-        raise Refused(f"you have {waiting} runs waiting, as many as one may have: cancel some, or wait")
+        raise TooMany(f"you have {waiting} runs waiting, as many as one may have: cancel some, or wait")
     with transaction.atomic():
         job = jobs.enqueue(
             kind="run",
