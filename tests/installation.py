@@ -101,7 +101,12 @@ class Installation:
 
     def submit(self, slug: str, size: str, **parameters: str) -> str:
         """Press Run on a paper's page; the address of the run."""
-        form = {"csrfmiddlewaretoken": self.token(f"/papers/{slug}/"), "size": size, "device": "cpu", "again": "yes"} | parameters
+        form = {
+            "csrfmiddlewaretoken": self.token(f"/papers/{slug}/"),
+            "size": size,
+            "device": "cpu",
+            "again": "yes",
+        } | parameters
         self.page(f"/papers/{slug}/run/", form)
         return urllib.parse.urlparse(self.last_url).path
 
