@@ -23,7 +23,10 @@ class Part(NamedTuple):
 def check() -> list[Part]:
     """The database, Redis, the workers and the queue, as they are now."""
     try:
-        nodes, waiting = list(Node.objects.live()), Job.objects.filter(status=Job.Status.QUEUED)
+        nodes, waiting = (
+            list(Node.objects.live().exclude(device="control")),
+            Job.objects.filter(status=Job.Status.QUEUED),
+        )
         oldest, count = waiting.order_by("queued_at").first(), waiting.count()
         swept = Pulse.objects.filter(name="sweep").first()
     except DatabaseError as error:

@@ -52,8 +52,9 @@ class Job(models.Model):
     FINAL = (Status.FINISHED, Status.FAILED, Status.CANCELLED)
 
     kind = models.CharField(max_length=20)
-    device = models.CharField(max_length=10, help_text="the device kind it needs: cpu or cuda")
+    device = models.CharField(max_length=10, help_text="the device kind it needs: cpu, cuda or control")
     requires = models.CharField(max_length=200, blank=True, help_text="what a node must offer, such as SLUG@HASH")
+    arguments = models.JSONField(default=list, blank=True, help_text="words for a kind that keeps no row of its own")
     time_limit_s = models.PositiveIntegerField()
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
 

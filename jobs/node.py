@@ -6,16 +6,22 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
+from celery import current_app
+from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.db import IntegrityError, connection
 from django.utils import timezone
 
-from jobs import groups
+from jobs import groups, supervise
 from jobs.models import Node
+from jobs.sweep import end_left_overs
+from jobs.wake import wake_node
 
 logger = logging.getLogger(__name__)
+CONTROL: dict = {"devices": [{"kind": "control", "name": "bundles, imports, syncs", "uuid": ""}], "specs": []}
 
 
 class CannotJoin(Exception):
@@ -33,7 +39,7 @@ def ask_node() -> dict:
 
 def register(name: str, device: str, index: int) -> Node:
     """The row of a node for one device of this machine; CannotJoin if it has no such device or the name is in use."""
-    offered = ask_node()
+    offered = CONTROL if device == "control" else ask_node()
     found = [d for d in offered["devices"] if d["kind"] == device]
     index = index if device == "cuda" else 0
     if index >= len(found):
@@ -58,6 +64,24 @@ def register(name: str, device: str, index: int) -> Node:
         return Node.objects.update_or_create(name=name, defaults=fields)[0]
     except IntegrityError:
         raise CannotJoin(f"GPU {fields['device_uuid']} is held by another node") from None
+
+
+def serve(node: Node, queues: str, concurrency: int) -> None:
+    """A Celery worker for this node, until SIGTERM; its job is then queued again at once."""
+    end_left_overs(node.name)
+    threading.Thread(target=heartbeats, args=[node.pk], daemon=True).start()
+
+    def stop(**kwargs) -> None:
+        supervise.STOP.set()
+
+    def begin(**kwargs) -> None:
+        wake_node(node)
+
+    worker_shutting_down.connect(stop)
+    worker_ready.connect(begin)
+    arguments = ["worker", "--pool=threads", f"--concurrency={concurrency}", f"--queues={queues}"]
+    arguments += [f"--hostname={node.name}", "--without-gossip", "--without-mingle", "--loglevel=WARNING"]
+    current_app.worker_main(arguments)
 
 
 def heartbeats(pk: int) -> None:

@@ -29,17 +29,22 @@ def environment(device: str, device_uuid: str) -> dict[str, str]:
     }
 
 
+def own_environment() -> dict[str, str]:
+    """What Claimcheck's own commands need: all that this process knows."""
+    return dict(os.environ) | {"PYTHONUNBUFFERED": "1", "DATA_DIR": str(settings.DATA_DIR)}
+
+
 class Child:
     """A running child. Its log is read back in pieces; its whole group can be ended."""
 
-    def __init__(self, command: list[str], folder: Path, device: str, device_uuid: str):
+    def __init__(self, command: list[str], folder: Path, env: dict[str, str]):
         self.folder = folder
         self._offset = 0
         with (folder / "log.txt").open("wb") as log:
             self._process = subprocess.Popen(
                 leashed([sys.executable, *command]),
                 cwd=settings.BASE_DIR,
-                env=environment(device, device_uuid),
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

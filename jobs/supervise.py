@@ -2,7 +2,10 @@
 
 Not in charge of what a job means: that is its kind's module (settings.JOB_KINDS), which has
 `command(job, folder)`: arguments for Python; `store(job, folder, finished)`: keeps what the child left, with the
-final status in one transaction; `stored(job)`: what follows from a stored result.
+final status in one transaction; `stored(job)`: what follows from a stored result. A kind for the device `control` says
+`OWN_CODE = True` if its child is Claimcheck itself and so gets the whole environment, database address included;
+`about(job)`, (title, address) of what the page /jobs/N/ is about; and, where a form starts it, `TIME_LIMIT_S` and
+`asked(user, form)`: the job's arguments, or PermissionDenied or Http404.
 """
 
 import contextlib
@@ -22,7 +25,7 @@ from django.utils import timezone
 
 from jobs import groups
 from jobs.models import Attempt, Job, LogChunk, Node
-from jobs.sandbox import Child
+from jobs.sandbox import Child, environment, own_environment
 from jobs.states import change
 
 logger = logging.getLogger(__name__)
@@ -47,7 +50,12 @@ class BadResult(Exception):
 
 def kind_of(job: Job) -> ModuleType:
     """The module that knows what this kind of job means."""
-    return import_module(settings.JOB_KINDS[job.kind])
+    return kind_named(job.kind)
+
+
+def kind_named(kind: str) -> ModuleType:
+    """The module of a kind; KeyError if there is none."""
+    return import_module(settings.JOB_KINDS[kind])
 
 
 def work(node: Node) -> int:
@@ -80,7 +88,9 @@ def _attempt(job: Job, node: Node) -> None:
     try:
         attempt.save()
         folder.mkdir(parents=True)
-        child = Child(kind_of(job).command(job, folder), folder, node.device, node.device_uuid)
+        kind = kind_of(job)
+        env = own_environment() if getattr(kind, "OWN_CODE", False) else environment(node.device, node.device_uuid)
+        child = Child(kind.command(job, folder), folder, env)
         Attempt.objects.filter(pk=attempt.pk).update(group=child.group, group_started=child.group_started)
         _watch(job, child)
     except Ended as end:
@@ -149,7 +159,7 @@ def _how_it_ended(code: int, folder: Path) -> Ended:
     if code < 0:
         return Ended(Status.FAILED, "crashed", f"its process was killed by signal {-code}")
     if code == 2:
-        return Ended(Status.FAILED, "bad-parameters", "the reproduction refused its parameters; see the log")
+        return Ended(Status.FAILED, "bad-parameters", "it refused its parameters; see the log")
     return Ended(Status.FAILED, "crashed", f"its process ended with exit code {code}; see the log")
 
 

@@ -1,15 +1,21 @@
 """Pages about the machinery."""
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required, user_passes_test
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from config.http import HtmxRequest, UserRequest
+from jobs import queue, services, supervise
 from jobs.failures import FAILURES
 from jobs.health import check
 from jobs.health import ready as is_ready
 from jobs.models import Job, Node
+
+LOG_SHOWN = 40_000  # characters at the end of a log
 
 
 @require_safe
@@ -58,3 +64,57 @@ def node_drain(request: HttpRequest, pk: int) -> HttpResponse:
 def failures(request: HttpRequest) -> HttpResponse:
     """The catalogue of failures, explained."""
     return render(request, "jobs/failures.html", {"failures": FAILURES})
+
+
+@require_POST
+@login_required
+def job_start(request: UserRequest, kind: str) -> HttpResponse:
+    """Queue a job for the control process, or show the one that does the same; its kind says who may ask for what."""
+    module = supervise.kind_named(kind) if kind in settings.JOB_KINDS else None
+    if not hasattr(module, "asked"):
+        raise Http404(f"no form starts a job of kind {kind}")
+    assert module
+    arguments = module.asked(request.user, request.POST)
+    job = services.enqueue_once(
+        kind=kind, device="control", time_limit_s=module.TIME_LIMIT_S, user=request.user, arguments=arguments
+    )
+    return redirect("job", pk=job.pk)
+
+
+@require_safe
+def job(request: HtmxRequest, pk: int) -> HttpResponse:
+    """A job that is no run: its state for everybody, its log for its owner and operators."""
+    found = get_object_or_404(Job.objects.select_related("user"), pk=pk)
+    module = supervise.kind_of(found) if found.kind in settings.JOB_KINDS else None
+    if not hasattr(module, "about"):
+        raise Http404(f"job {pk} has no page of its own")
+    assert module
+    title, address = module.about(found)
+    mine = is_of(request, found)
+    context = {"job": found, "title": title, "address": address, "mine": mine}
+    if mine:
+        context["log"] = found.log[-LOG_SHOWN:]
+    if found.status == Job.Status.QUEUED:
+        context |= {"ahead": queue.position(found), "waits": queue.waiting_s(found)}
+    partial = request.htmx and not request.htmx.history_restore_request
+    response = render(request, "jobs/_job.html" if partial else "jobs/job.html", context)
+    response["Cache-Control"] = "no-store"
+    response["Vary"] = "HX-Request"
+    return response
+
+
+def is_of(request: HttpRequest, job: Job) -> bool:
+    """Whether a job is this visitor's to see whole and to cancel: its owner's or an operator's."""
+    return request.user.is_authenticated and (job.user_id == request.user.pk or request.user.is_staff)
+
+
+@require_POST
+@login_required
+def job_cancel(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask for the job's end; one that has ended stays as it is."""
+    found = get_object_or_404(Job, pk=pk)
+    if not is_of(request, found):
+        raise PermissionDenied("only the owner of a job or an operator may cancel it")
+    if not found.is_final:
+        services.cancel(found)
+    return redirect("job", pk=pk)

@@ -95,7 +95,8 @@ def _checked(reproduction: Reproduction, size: str, device: str, changes: dict[s
 
 def offered_devices() -> list[str]:
     """Device kinds a run may ask for: the CPU always (its worker may just be starting), others while a node lives."""
-    return ["cpu", *Node.objects.live().exclude(device="cpu").values_list("device", flat=True).distinct().order_by()]
+    others = Node.objects.live().filter(device__in=DEVICES).exclude(device="cpu")
+    return ["cpu", *others.values_list("device", flat=True).distinct().order_by()]
 
 
 def sync() -> dict[str, int]:

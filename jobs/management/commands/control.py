@@ -1,21 +1,27 @@
-"""python manage.py control: the process that keeps the clock (beat) and sweeps; it never runs a reproduction."""
+"""python manage.py control: the clock (beat), the sweep, and the jobs that are no reproductions."""
+
+import socket
 
 from celery.beat import EmbeddedService
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from config.celery import app
+from jobs.node import CannotJoin, register, serve
 
 
 class Command(BaseCommand):
-    """Celery's beat as a thread beside the worker of the queue `control`."""
+    """Celery's beat as a thread beside the worker of the queue `control`, which is a node of the device `control`."""
 
-    help = "Run the control process: the clock and the sweep."
+    help = "Run the control process: the clock, the sweep, and jobs such as bundles and syncs."
 
     def handle(self, *args, **options) -> None:
-        """Run until SIGTERM."""
+        """Run until SIGTERM. One of the two threads may hold a job; the other one sweeps."""
+        try:
+            node = register(f"{socket.gethostname()}-control", "control", 0)
+        except CannotJoin as error:
+            raise CommandError(str(error)) from None
         beat = EmbeddedService(app, thread=True, schedule_filename=str(settings.DATA_DIR / "beat-schedule"))
         beat.daemon = True
         beat.start()
-        arguments = ["worker", "--pool=threads", "--concurrency=2", "--queues=control", "--hostname=control"]
-        app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--loglevel=WARNING"])
+        serve(node, queues=f"control,{node.queue}", concurrency=2)

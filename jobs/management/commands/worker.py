@@ -1,16 +1,10 @@
 """python manage.py worker --device cpu|cuda: this machine joins as a node."""
 
 import socket
-import threading
 
-from celery.signals import worker_ready, worker_shutting_down
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config.celery import app
-from jobs import supervise
-from jobs.node import CannotJoin, heartbeats, register
-from jobs.sweep import end_left_overs
-from jobs.wake import wake_node
+from jobs.node import CannotJoin, register, serve
 
 
 class Command(BaseCommand):
@@ -31,18 +25,5 @@ class Command(BaseCommand):
             node = register(name or f"{socket.gethostname()}-{device}{index}", device, gpu)
         except CannotJoin as error:
             raise CommandError(str(error)) from None
-        end_left_overs(node.name)
-        threading.Thread(target=heartbeats, args=[node.pk], daemon=True).start()
-
-        def stop(**kwargs) -> None:
-            supervise.STOP.set()
-
-        def begin(**kwargs) -> None:
-            wake_node(node)
-
-        worker_shutting_down.connect(stop)
-        worker_ready.connect(begin)
         self.stdout.write(f"{node.name}: {node.device_name}, {len(node.offers)} reproductions")
-        arguments = ["worker", "--pool=threads", "--concurrency=1", f"--queues={node.queue}"]
-        arguments += [f"--hostname={node.name}", "--without-gossip", "--without-mingle", "--loglevel=WARNING"]
-        app.worker_main(arguments)
+        serve(node, queues=node.queue, concurrency=1)

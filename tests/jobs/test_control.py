@@ -1,0 +1,104 @@
+"""Jobs that are no reproductions: the control process takes them, one at a time, and each has a page."""
+
+import threading
+
+import pytest
+from django.contrib.auth.models import User
+
+from jobs import health, services, supervise, tasks
+from jobs.models import Job, Node
+from jobs.node import register
+
+Status = Job.Status
+
+
+@pytest.fixture(autouse=True)
+def kinds(settings):
+    settings.JOB_KINDS = {"own": "tests.jobs.own", "script": "tests.jobs.script"}
+    settings.CELERY_BROKER_URL = "memory://"
+    settings.LOCAL_OPERATOR = False
+    supervise.STOP.clear()
+
+
+@pytest.fixture
+def people(db):
+    return {name: User.objects.create_user(name, is_staff=name == "operator") for name in ("operator", "reader")}
+
+
+def queue(*words: str, user=None) -> Job:
+    return services.enqueue(kind="own", device="control", time_limit_s=60, user=user, arguments=words)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_control_node_runs_own_code_with_the_whole_environment(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///x")
+    node = register("here-control", "control", 0)
+    job = queue("a", "b")
+    Job.objects.create(kind="script", device="cpu", requires="", time_limit_s=9)
+    assert supervise.work(node) == 1, "no reproduction runs in the control process"
+    job.refresh_from_db()
+    assert job.status == Status.FINISHED
+    assert "DATABASE_URL" in job.log and "['a', 'b']" in job.log
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_works_on_one_job_at_a_time():
+    node = register("here-control", "control", 0)
+    queue()
+    with tasks.BUSY:
+        thread = threading.Thread(target=tasks.work, args=[node.name])
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive(), "the second wake-up must leave the thread to the sweep"
+    assert Job.objects.get().status == Status.QUEUED
+    tasks.work(node.name)
+    assert Job.objects.get().status == Status.FINISHED
+
+
+def test_the_control_node_is_no_worker(db):
+    register("here-control", "control", 0)
+    assert not {part.name: part.ok for part in health.check()}["workers"]
+    assert Node.objects.get().can_run("")
+
+
+def test_a_form_starts_a_job_once(client, people):
+    client.force_login(people["operator"])
+    first = client.post("/jobs/start/own/", {"word": ["a"]})
+    again = client.post("/jobs/start/own/", {"word": ["a"]})
+    assert first.status_code == 302 and first.url == again.url
+    job = Job.objects.get()
+    assert (job.arguments, job.device, job.user) == (["a"], "control", people["operator"])
+    assert client.post("/jobs/start/own/", {"word": ["b"]}).url != first.url
+
+
+def test_who_may_start_see_and_cancel_a_job(client, people):
+    job = queue(user=people["operator"])
+    address = f"/jobs/{job.pk}/"
+    assert client.post("/jobs/start/own/").url.startswith("/accounts/login/")
+    assert client.post(f"{address}cancel/").url.startswith("/accounts/login/")
+    page = client.get(address).content.decode()
+    assert "An errand" in page and "no control process is heard" in page and "Log" not in page
+    client.force_login(people["reader"])
+    assert client.post("/jobs/start/own/").status_code == 403
+    assert client.post(f"{address}cancel/").status_code == 403
+    assert "Cancel" not in client.get(address).content.decode()
+    client.force_login(people["operator"])
+    assert "Cancel" in client.get(address).content.decode()
+    assert client.get(f"{address}cancel/").status_code == 405
+    assert client.get("/jobs/start/own/").status_code == 405
+    client.post(f"{address}cancel/")
+    assert "cancelled while it waited" in client.get(address).content.decode()
+
+
+def test_kinds_without_a_page_or_a_form_have_none(client, people):
+    client.force_login(people["operator"])
+    job = Job.objects.create(kind="script", device="cpu", requires="", time_limit_s=9)
+    assert client.get(f"/jobs/{job.pk}/").status_code == 404
+    assert client.post("/jobs/start/script/").status_code == 404
+    assert client.post("/jobs/start/nothing/").status_code == 404
+
+
+def test_htmx_gets_the_part_that_changes(client, people):
+    job = queue(user=people["operator"])
+    page = client.get(f"/jobs/{job.pk}/", headers={"HX-Request": "true"})
+    assert page.content.strip().startswith(b'<div id="job-live"') and page["Vary"].startswith("HX-Request")
