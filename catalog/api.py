@@ -25,7 +25,7 @@ def selected(request: HttpRequest) -> Listing:
     query = request.GET.copy()
     for name in ("page", "size"):
         query.pop(name, None)
-    return Listing(Selection.read(query))
+    return Listing(Selection.read(query, request.user))
 
 
 def said(listing: Listing) -> dict[str, list[str]]:

@@ -37,7 +37,7 @@ def works(request: HttpRequest) -> HttpResponse:
     query = request.GET.copy()
     for name in ("sort", "page"):
         query.pop(name, None)
-    selection = Selection.read(query)
+    selection = Selection.read(query, request.user)
     selection.sort = "listed"
     listing = Listing(selection)
     order = listing.order()[:MANY].tolist()

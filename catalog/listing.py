@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from catalog.models import Category, Entry, Work
-from catalog.selection import DEVICES, OUTCOMES, SORTS, Chosen, Selection, categories, choose
+from catalog.selection import DEVICES, OUTCOMES, SORTS, Chosen, Selection, categories, choose, collection_of
 from catalog.snapshot import KINDS
 
 PAGE = 100
@@ -74,6 +74,19 @@ class Listing:
         """The works of this page, once each, where `size` was given."""
         works = self._entries(self._part)
         return [works[self.snapshot.pks[place]] for place in self._part]
+
+    @property
+    def loose(self) -> list[tuple[str, str]]:
+        """Chosen filters that no facet shows, as words, and the address without each."""
+        names = [name for name in ("author", "from", "to", "year", "collection") if name in self.selection.filters]
+        values = {name: self.selection.filters[name] for name in names}
+        if "collection" in values and (found := collection_of(values["collection"], self.selection.user)):
+            values["collection"] = found.name
+        return [
+            (f"{name}: {value}", self.selection.address(**{name: ""}))
+            for name, value in values.items()
+            if name != "year" or "-" in value
+        ]
 
     def order(self) -> np.ndarray:
         """Primary keys of all the works, in order: what exports and the API take."""

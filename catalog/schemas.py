@@ -24,8 +24,8 @@ class Filters(Schema):
     category: str = Field("", description="a category's slug, or words of its name")
     topic: str = ""
     year: str = Field("", description="2023, or 2022-2024")
-    since: str = Field("", alias="from", description="a year")
-    to: str = Field("", description="a year")
+    since: str = Field("", alias="from", description="published then or later: 2023, 2023-05 or 2023-05-17")
+    to: str = Field("", description="published then or earlier")
     author: str = ""
     code: str = Field("", description="yes or no")
     stars: str = Field("", description="at least so many")
@@ -34,6 +34,7 @@ class Filters(Schema):
     verdict: str = Field("", description=", ".join(OUTCOMES))
     device: str = Field("", description=", ".join(DEVICES))
     runnable: str = Field("", description="yes or no")
+    collection: str = Field("", description="a collection's number, or the key of its link")
     sort: str = Field("", description=", ".join(SORTS))
 
 

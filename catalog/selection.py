@@ -1,10 +1,15 @@
 """What an address asks of the list: words, filters, order, page. What was not understood is said, never dropped."""
 
+import calendar
+import datetime
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
+from django.apps import apps
 from django.http import QueryDict
 
 from catalog.models import Work
@@ -72,12 +77,25 @@ def _year(snapshot: Snapshot, value: str) -> np.ndarray:
     return (snapshot.column["year"] >= low) & (snapshot.column["year"] <= high)
 
 
+def _days(value: str) -> tuple[int, int]:
+    """Ordinals of the first and the last day of 2023, 2023-05 or 2023-05-17."""
+    if not re.fullmatch(r"(19|2\d)\d\d(-\d\d){0,2}", value, re.ASCII):
+        raise NotUnderstood("a year, month or day: 2023, 2023-05 or 2023-05-17")
+    year, month, day = ([int(part) for part in value.split("-")] + [0, 0])[:3]
+    try:
+        first = datetime.date(year, month or 1, day or 1)
+    except ValueError:
+        raise NotUnderstood("a day that there is") from None
+    last = first if day else datetime.date(year, month or 12, calendar.monthrange(year, month or 12)[1])
+    return first.toordinal(), last.toordinal()
+
+
 def _from(snapshot: Snapshot, value: str) -> np.ndarray:
-    return snapshot.column["year"] >= _number(value, 1900, 2999, "a year")
+    return snapshot.column["published"] >= _days(value)[0]
 
 
 def _to(snapshot: Snapshot, value: str) -> np.ndarray:
-    return snapshot.column["year"] <= _number(value, 1900, 2999, "a year")
+    return (snapshot.column["published"] <= _days(value)[1]) & (snapshot.column["year"] > 0)
 
 
 def _stars(snapshot: Snapshot, value: str) -> np.ndarray:
@@ -106,6 +124,24 @@ def _device(snapshot: Snapshot, value: str) -> np.ndarray:
     return snapshot.verdict.having(found, snapshot.n)
 
 
+def collection_of(value: str, user: Any = None) -> Any:
+    """The collection with this number that `user` may see, or the one with this key, if it is shared; else None."""
+    collections = apps.get_model("readers", "Collection").objects  # readers builds on catalog, so not by import
+    if value.isascii() and value.isdigit() and len(value) < 18:
+        public = collections.filter(visibility="public")
+        return (collections.seen_by(user) if user else public).filter(pk=int(value)).first()
+    return collections.exclude(visibility="private").filter(key=value).first()
+
+
+def _collection(snapshot: Snapshot, value: str, user: Any) -> np.ndarray:
+    found = collection_of(value, user)
+    if found is None:
+        raise NotUnderstood("the number of a collection that you may see, or the key of its link")
+    mask = np.zeros(snapshot.n, dtype=bool)
+    mask[snapshot.places(found.works.values_list("pk", flat=True))] = True
+    return mask
+
+
 MASKS: dict[str, Callable[[Snapshot, str], np.ndarray]] = {
     "category": _category,
     "topic": _topic,
@@ -121,6 +157,7 @@ MASKS: dict[str, Callable[[Snapshot, str], np.ndarray]] = {
     "verdict": _verdict,
     "device": _device,
 }
+FILTERS = (*MASKS, "collection")
 
 
 @dataclass
@@ -132,14 +169,15 @@ class Selection:
     sort: str = ""
     page: int = 1
     problems: list[str] = field(default_factory=list)
+    user: Any = None
 
     @classmethod
-    def read(cls, query: QueryDict) -> "Selection":
-        """From the query string; filters that are not understood are left out and said."""
-        selection = cls(q=query.get("q", "")[:300])
+    def read(cls, query: QueryDict, user: Any = None) -> "Selection":
+        """From the query string; filters that are not understood are left out and said. `user` sees own collections."""
+        selection = cls(q=query.get("q", "")[:300], user=user)
         for name in query:
             value = query.get(name, "").strip()
-            if name in MASKS and value:
+            if name in FILTERS and value:
                 selection.filters[name] = value
             elif name == "sort" and value in SORTS:
                 selection.sort = value
@@ -148,9 +186,17 @@ class Selection:
             elif value and name in ("sort", "page"):
                 expected = f"one of {', '.join(SORTS)}" if name == "sort" else "a number"
                 selection.problems.append(f"{name}: expected {expected}, got “{value[:60]}”")
-            elif name not in MASKS and name not in ("q", "sort", "page"):
+            elif name not in FILTERS and name not in ("q", "sort", "page"):
                 selection.problems.append(f"“{name[:60]}” is no filter of this list")
         return selection
+
+    @classmethod
+    def typed(cls, text: str) -> "Selection":
+        """From one line: the words of the search box, or an address's query string: `?q=flash&year=2023-2024`."""
+        names = "|".join((*FILTERS, "q", "sort"))
+        if re.fullmatch(rf"\?.*|({names})=[^&]*(&({names})=[^&]*)*", text.strip()):
+            return cls.read(QueryDict(text.strip().removeprefix("?")))
+        return cls(q=text[:300])
 
     @property
     def order(self) -> str:
@@ -195,7 +241,10 @@ def choose(selection: Selection) -> Chosen:
     asked += [(f"{name} in the box", name, value) for name, value in found.fields.items()]
     for key, name, value in asked:
         try:
-            chosen.masks[key] = MASKS[name](found.snapshot, value)
+            if name == "collection":
+                chosen.masks[key] = _collection(found.snapshot, value, selection.user)
+            else:
+                chosen.masks[key] = MASKS[name](found.snapshot, value)
         except NotUnderstood as expected:
             chosen.problems.append(f"{key}: expected {expected}, got “{value[:60]}”; it was left out")
             if key == name:

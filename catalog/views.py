@@ -12,7 +12,7 @@ from config.http import HtmxRequest
 @require_safe
 def index(request: HtmxRequest) -> HttpResponse:
     """The list with search, facets and order; htmx asks the same address for the part below the search box."""
-    listing = Listing(Selection.read(request.GET))
+    listing = Listing(Selection.read(request.GET, request.user))
     context = {"listing": listing, "selection": listing.selection, "facets": listing.facets(), "sorts": listing.sorts()}
     partial = request.htmx and not request.htmx.history_restore_request
     response = render(request, "catalog/_list.html" if partial else "catalog/list.html", context)

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
 
+from config.rest import Problem, problem_response
 from readers import tokens
 
 LOCAL_NAME = "local operator"
@@ -28,6 +29,24 @@ def bearer_token(get_response: Callable) -> Callable:
             if token:
                 request.user, request.scope = token.user, token.scope
         return get_response(request)
+
+    return middleware
+
+
+def api_problems(get_response: Callable) -> Callable:
+    """On the API, what django-ninja or Django refuse by themselves (another method, another host) is a problem too."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        known = response.status_code < 400 or response["Content-Type"] == "application/problem+json"
+        if known or not request.path.startswith(API):
+            return response
+        allowed = response.get("Allow", "")
+        detail = f"expected one of {allowed}, got {request.method}" if allowed else "the request was refused"
+        answer = problem_response(request, Problem(response.status_code, detail))
+        if allowed:
+            answer["Allow"] = allowed
+        return answer
 
     return middleware
 

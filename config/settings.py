@@ -47,6 +47,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "config.middleware.api_problems",
     "config.middleware.bearer_token",
     "config.middleware.local_operator",
     "django.contrib.messages.middleware.MessageMiddleware",

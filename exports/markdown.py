@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from django.db.models import QuerySet
+
 from catalog import addresses
 from catalog.models import Category, Entry, Link, Work
 
@@ -13,21 +15,21 @@ SPECIAL = re.compile(r"[\\`*\[\]<>|~]|(?<![^\W_])_|_(?![^\W_])|&(?=#|\w+;)|!(?=\
 
 def whole() -> str:
     """Every category with its entries."""
-    entries = Entry.objects.select_related("category").prefetch_related("links").order_by("position")
-    listed: dict[int, list[Entry]] = {}
-    for entry in entries:
-        listed.setdefault(entry.category_id, []).append(entry)
-    return "".join(lines(Category.objects.all(), listed))
+    return _of(Entry.objects.all())
 
 
 def of_works(works: Iterable[Work]) -> str:
     """The entries of some works, in the list's order."""
     wanted = {work.pk for work in works}
-    entries = Entry.objects.filter(work__in=wanted).select_related("category").prefetch_related("links")
+    return _of(Entry.objects.all(), wanted)
+
+
+def _of(entries: QuerySet[Entry], wanted: set[int] | None = None) -> str:
     listed: dict[int, list[Entry]] = {}
-    for entry in entries.order_by("position"):
-        listed.setdefault(entry.category_id, []).append(entry)
-    return "".join(lines(Category.objects.filter(pk__in=listed), listed))
+    for entry in entries.prefetch_related("links").order_by("position", "pk"):
+        if wanted is None or entry.work_id in wanted:
+            listed.setdefault(entry.category_id, []).append(entry)
+    return "".join(lines(Category.objects.all(), listed))
 
 
 def lines(categories: Iterable[Category], listed: dict[int, list[Entry]]) -> Iterator[str]:

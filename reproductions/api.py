@@ -35,8 +35,9 @@ def claims(request: HttpRequest, response: HttpResponse, filters: Query[Filters]
     return paged(request, response, paging, len(pks), results, **said(listing))
 
 
-def _with_verdicts(claim: Claim, verdicts: list[dict]) -> dict[str, Any]:
-    return schemas.ClaimOut.from_orm(claim).dict() | {"verdicts": verdicts}
+def _with_verdicts(claim: Claim, verdicts: list[dict]) -> Claim:
+    claim.verdicts = verdicts  # type: ignore[attr-defined]
+    return claim
 
 
 def _standing(listing: Listing) -> dict[tuple[int, str], list[dict]]:

@@ -61,7 +61,7 @@ def _plotted(reproduction: Reproduction | None) -> Run | None:
 @require_safe
 def claims(request: HtmxRequest) -> HttpResponse:
     """Every claim of every work with what stands for it, by the same search and filters as the list."""
-    listing = Listing(Selection.read(request.GET), size=CLAIMS_OF)
+    listing = Listing(Selection.read(request.GET, request.user), size=CLAIMS_OF)
     context = {
         "listing": listing,
         "selection": listing.selection,

@@ -1,6 +1,8 @@
 """Who may do what is asked of each of these, the same everywhere."""
 
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
+
+from readers.roles import curators
 
 ROLES = ("anonymous", "reader", "owner", "curator", "operator", "local")
 
@@ -9,7 +11,7 @@ def person(name: str) -> User:
     """An account of that role, made on the first call."""
     user, made = User.objects.get_or_create(username=name, defaults={"is_staff": name == "operator"})
     if made and name == "curator":
-        user.groups.add(Group.objects.get_or_create(name="curators")[0])
+        user.groups.add(curators())
     return user
 
 

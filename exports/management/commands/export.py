@@ -1,34 +1,36 @@
-"""python manage.py export FORMAT: the catalogue leaves as a file."""
+"""python manage.py export FORMAT: the catalogue, or a selection of it, leaves as a file."""
 
 from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from catalog.listing import Listing
 from catalog.models import Work
+from catalog.selection import Selection
 from exports import citations, markdown
 
 
-def _bibtex() -> str:
-    works = Work.objects.prefetch_related("authorships__author").order_by("slug")
+def _bibtex(works: list[Work]) -> str:
     return "\n".join(citations.bibtex(work) for work in works)
 
 
-FORMATS = {"markdown": markdown.whole, "bibtex": _bibtex}
+FORMATS = {"markdown": markdown.of_works, "bibtex": _bibtex}
 
 
 class Command(BaseCommand):
     """To a file, or to where the output goes."""
 
-    help = "Write the list as Markdown, or every work as a citation."
+    help = "Write the list as Markdown, or works as citations; all of it, or what a query selects."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The format and the file."""
+        """The format, the selection and the file."""
         parser.add_argument("format", choices=sorted(FORMATS), metavar="FORMAT", help=", ".join(sorted(FORMATS)))
+        parser.add_argument("--query", default="", metavar="Q", help="words of the search box, or ?q=flash&year=2023")
         parser.add_argument("-o", dest="file", type=Path, metavar="FILE", help="write to this file")
 
     def handle(self, *args, **options) -> None:
         """Write it all."""
-        text = FORMATS[options["format"]]()
+        text = FORMATS[options["format"]](selected(options["query"]))
         if options["file"] is None:
             self.stdout.write(text, ending="")
             return
@@ -36,3 +38,15 @@ class Command(BaseCommand):
             options["file"].write_text(text, encoding="utf-8")
         except OSError as error:
             raise CommandError(f"{options['file']}: cannot be written: {error.strerror}", returncode=2) from None
+
+
+def selected(query: str) -> list[Work]:
+    """The works of a query, in its order; all by slug without one. CommandError with code 2 for what it cannot mean."""
+    works = Work.objects.for_list()
+    if not query.strip():
+        return list(works.order_by("slug"))
+    listing = Listing(Selection.typed(query))
+    if listing.chosen.problems:
+        raise CommandError(f"--query: {'; '.join(listing.chosen.problems)}", returncode=2)
+    found = works.in_bulk(listing.order().tolist())
+    return [found[pk] for pk in listing.order().tolist()]
