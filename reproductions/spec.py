@@ -162,7 +162,8 @@ def _verdict(check: Check | Untested, rows: Sequence[Row], device: str, scale: s
     try:
         found = check.metric.estimate(rows)
     except NoResult as error:
-        return replace(verdict, outcome=NO_RESULT, reason=str(error))
+        refused = next((f"; a timing was refused: {row['refused']}" for row in rows if "refused" in row), "")
+        return replace(verdict, outcome=NO_RESULT, reason=f"{error}{refused}")
     return replace(verdict, outcome=check.outcome(found.low, found.high), **asdict(found))
 
 
@@ -197,18 +198,36 @@ def load(slug: str) -> Spec:
     )
 
 
+# What a spec reaches through its `lab` without importing it; what judges or draws the rows does not make them.
+TOOLS = {
+    "time": "kernels/bench.py",
+    "peak_memory": "reproductions/lab/memory.py",
+    "model": "reproductions/lab/models.py",
+    "text": "reproductions/lab/text.py",
+}
+NOT_MEASURING = {f"reproductions/{name}.py" for name in ("spec", "metrics", "parameters", "plots", "lab/__init__")}
+
+
 def source_hash(path: Path) -> str:
-    """Hash of a file and of every file of this project it imports, so that a changed kernel makes results stale."""
-    files, waiting = set(), [path]
+    """Hash of a file and of every file of this project that its rows depend on: what it imports, and the tools of the
+    laboratory it uses. So a changed kernel makes results stale, and a new metric does not.
+    """
+    files: set[Path] = set()
+    waiting = [path, *(ROOT / TOOLS[name] for name in _tools_of(path))]
     while waiting:
         file = waiting.pop()
-        if file not in files:
+        if file not in files and str(file.relative_to(ROOT)) not in NOT_MEASURING:
             files.add(file)
             waiting.extend(_imported(file))
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _tools_of(file: Path) -> list[str]:
+    calls = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute))
+    return sorted({node.attr for node in calls if getattr(node.value, "id", "") == "lab"} & set(TOOLS))
 
 
 def _imported(file: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """The laboratory a reproduction runs in: where its rows go and how it measures. The same few tools for every work."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ class Lab:
         self._rows = (self.folder / "rows.jsonl").open("a", buffering=1)
         self._on_progress = on_progress
         self._spoke = 0.0
+        self._roofs: dict[torch.dtype, bench.Roofline] = {}
         torch.manual_seed(seed)
 
     def row(self, **fields: Any) -> None:
@@ -42,9 +44,43 @@ class Lab:
         if self._on_progress:
             self._on_progress(stage, done, total)
 
-    def time(self, repeats: int, **callables: Callable[[], Any]) -> dict[str, list[float]]:
-        """Milliseconds of each callable, `repeats` samples each, interleaved A B A B after a warm-up."""
-        return bench.interleaved(repeats, self.device, **callables)
+    def time(
+        self,
+        repeats: int,
+        make: Callable[[], tuple] | None = None,
+        *,
+        flops: float = 0.0,
+        read: float = 0.0,
+        limit_s: float = math.inf,
+        **methods: Callable,
+    ) -> dict[str, list[float]]:
+        """Milliseconds of each method, interleaved A B A B after a warm-up, all with as many samples.
+
+        With `make`, each repeat draws new inputs and every method is called with its own copy of them; outputs must
+        agree with the first method's, and `flops` and `read` bytes (the least a call must do) are held to the measured
+        roof of this device (kernels/bench.py). A refused timing gives no samples, and a row that says why. Without
+        `make`, methods take no argument and are only timed: for steps that keep a state.
+        """
+        if make is None:
+            return bench.interleaved(repeats, self.device, **methods)
+        roof = self._roof(make) if flops or read else None
+        options: dict[str, Any] = {"flops": flops, "read": read, "roof": roof, "limit_s": limit_s}
+        try:
+            found = bench.compare(make, methods, device=self.device, repeats=repeats, **options)
+        except bench.Refused as error:
+            print(f"timing refused: {error}", flush=True)
+            self.row(refused=str(error))
+            return {name: [] for name in methods}
+        return {name: timing.samples for name, timing in found.items()}
+
+    def _roof(self, make: Callable[[], tuple]) -> bench.Roofline:
+        """Measured once a run and dtype, and told as a row."""
+        dtype = next(x.dtype for x in make() if isinstance(x, torch.Tensor) and x.is_floating_point())
+        if dtype not in self._roofs:
+            self._roofs[dtype] = roof = bench.roofline(self.device, dtype)
+            name = str(dtype).removeprefix("torch.")
+            self.row(roof_dtype=name, roof_tflops=roof.flops / 1e12, roof_gb_per_s=roof.bytes / 1e9)
+        return self._roofs[dtype]
 
     def peak_memory(self, make: Callable[[], tuple], call: Callable) -> int:
         """Extra bytes at the peak of `call(*make())` over the state after `make()`; picklable callables on a CPU."""

@@ -157,9 +157,10 @@ def _warm(method, shape, dtype, device):
 
 
 def _time(lab, shape, dtype, repeats):
-    """Forward and backward together."""
-    given = _tensors(shape, dtype, lab.device)
-    times = lab.time(repeats, **{method: partial(_step, attend, *given) for method, attend in METHODS.items()})
+    """Forward and backward together: 2 and 4 products of N x N x D a head, at the least."""
+    b, h, n, d = shape
+    steps = {method: partial(_step, attend) for method, attend in METHODS.items()}
+    times = lab.time(repeats, partial(_tensors, shape, dtype, lab.device), flops=12 * b * h * n * n * d, **steps)
     for method, samples in times.items():
         for i, ms in enumerate(samples):
             lab.row(method=method, n=shape[2], repeat=i, ms=ms)

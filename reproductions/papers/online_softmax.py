@@ -4,6 +4,8 @@ Naive, safe and online softmax side by side, and softmax followed by top-k, fuse
 Accesses are counted by the running algorithms; times on a CPU are shown but say nothing of the paper's GPU figures.
 """
 
+from functools import partial
+
 import torch
 
 from kernels.softmax import counted
@@ -68,15 +70,20 @@ def run(lab, rows, columns, kept, counted_columns, repeats):
         progress(f"counting: {length} columns")
         _count(lab, length)
     for length in columns:
-        x = torch.randn(rows, length, device=lab.device)
+        draw = partial(_draw, lab, rows, length)
         progress(f"softmax of {length} columns")
-        times = lab.time(repeats, **{m: lambda m=m, x=x: softmax(x, m) for m in METHODS})
+        methods = {m: lambda x, m=m: softmax(x, m) for m in METHODS}
+        times = lab.time(repeats, draw, read=4 * rows * length, **methods)
         for method, samples in times.items():
             for i, ms in enumerate(samples):
                 lab.row(method=method, columns=length, repeat=i, ms=ms)
         for k in kept:
             progress(f"top-{k} of {length} columns")
-            _time_topk(lab, x, k, repeats, last=length == max(columns))
+            _time_topk(lab, draw, length, k, repeats, last=length == max(columns))
+
+
+def _draw(lab, rows, length):
+    return (torch.randn(rows, length, device=lab.device),)
 
 
 FAMILIES = {
@@ -132,11 +139,12 @@ def _count(lab, length, k=5):
         lab.row(method=method, columns=length, accesses=memory.accesses, per_element=each, counted_error=error)
 
 
-def _time_topk(lab, x, k, repeats, last):
-    times = lab.time(repeats, unfused=lambda: softmax_topk(x, k, fused=False), fused=lambda: softmax_topk(x, k))
+def _time_topk(lab, draw, length, k, repeats, last):
+    methods = {"unfused": lambda x: softmax_topk(x, k, fused=False), "fused": lambda x: softmax_topk(x, k)}
+    times = lab.time(repeats, draw, read=draw()[0].nbytes, **methods)
     for i, (slow, quick) in enumerate(zip(times["unfused"], times["fused"], strict=True)):
         for method, ms in (("unfused", slow), ("fused", quick)):
-            lab.row(method=method, columns=x.shape[1], kept=k, repeat=i, topk_ms=ms)
-        lab.row(columns=x.shape[1], kept_name=f"K = {k}", repeat=i, gain=slow / quick)
+            lab.row(method=method, columns=length, kept=k, repeat=i, topk_ms=ms)
+        lab.row(columns=length, kept_name=f"K = {k}", repeat=i, gain=slow / quick)
         if last:
             lab.row(kept_name=f"K = {k}", repeat=i, gain_at_longest=slow / quick)
