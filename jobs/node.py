@@ -16,12 +16,17 @@ from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from jobs import groups, supervise
+from jobs.disk import trouble
 from jobs.models import Node
 from jobs.sweep import end_left_overs
 from jobs.wake import wake_node
 
 logger = logging.getLogger(__name__)
-CONTROL: dict = {"devices": [{"kind": "control", "name": "bundles, imports, syncs", "uuid": ""}], "specs": []}
+CONTROL: dict = {
+    "devices": [{"kind": "control", "name": "bundles, imports, syncs", "uuid": "", "memory_gib": 0, "capability": 0}],
+    "specs": [],
+    "versions": {},
+}
 
 
 class CannotJoin(Exception):
@@ -54,7 +59,11 @@ def register(name: str, device: str, index: int) -> Node:
         "device": device,
         "device_name": found[index]["name"],
         "device_uuid": found[index]["uuid"],
+        "memory_gib": found[index]["memory_gib"],
+        "capability": found[index]["capability"],
+        "versions": offered["versions"],
         "offers": offered["specs"],
+        "trouble": trouble(),
         "started_at": now,
         "heartbeat_at": now,
     }
@@ -88,7 +97,7 @@ def heartbeats(pk: int) -> None:
     """Say every few seconds that the node lives; runs in a thread for as long as its process."""
     while True:
         try:
-            Node.objects.filter(pk=pk).update(heartbeat_at=timezone.now())
+            Node.objects.filter(pk=pk).update(heartbeat_at=timezone.now(), trouble=trouble())
         except Exception as error:  # the database may be away for a while; the node goes on
             logger.warning("heartbeat not stored: %s", error)
             connection.close()

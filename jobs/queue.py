@@ -26,7 +26,7 @@ def expected_s(job: Job) -> float:
 
 def waiting_s(job: Job) -> float | None:
     """Seconds until a waiting job probably starts, over the nodes that could run it; None if no node could now."""
-    nodes = [n for n in Node.objects.live().filter(device=job.device, draining=False) if n.can_run(job.requires)]
+    nodes = [n for n in Node.objects.live().filter(device=job.device, draining=False, trouble="") if n.can_run(job)]
     if not nodes:
         return None
     now = timezone.now()

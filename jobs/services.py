@@ -1,13 +1,16 @@
 """What people ask of jobs: queue one, cancel one."""
 
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from jobs.models import Job
+from jobs.failures import FAILURES
+from jobs.models import Job, Node
 from jobs.states import change
 from jobs.wake import wake
 
@@ -22,13 +25,16 @@ def enqueue(
     time_limit_s: int,
     user: User | None,
     arguments: Sequence[str] = (),
+    needs: dict[str, Any] | None = None,
 ) -> Job:
-    """A new queued job; workers are woken once the row is really there."""
+    """A new queued job; workers are woken once the row is really there.
+
+    `needs` may hold memory_gib, capability and download, as `Job` explains them.
+    """
     if kind not in settings.JOB_KINDS:
         raise ValueError(f"kind: expected one of {sorted(settings.JOB_KINDS)}, got {kind!r}")
-    job = Job.objects.create(
-        kind=kind, device=device, requires=requires, arguments=list(arguments), time_limit_s=time_limit_s, user=user
-    )
+    fields = {"kind": kind, "device": device, "requires": requires, "time_limit_s": time_limit_s} | (needs or {})
+    job = Job.objects.create(**fields, arguments=list(arguments), user=user)
     transaction.on_commit(lambda: wake(device))
     return job
 
@@ -38,6 +44,21 @@ def enqueue_once(*, kind: str, device: str, time_limit_s: int, user: User | None
     same = Job.objects.filter(kind=kind, arguments=list(arguments), cancel_requested_at=None)
     found = same.exclude(status__in=Job.FINAL).first()
     return found or enqueue(kind=kind, device=device, time_limit_s=time_limit_s, user=user, arguments=arguments)
+
+
+def why_no_node(job: Job) -> str:
+    """Why no live node could ever run this job (which need not be stored), in words; empty if one could."""
+    live = list(Node.objects.live().filter(device=job.device))
+    if not live or any(node.can_run(job) for node in live):
+        return ""
+    return "; ".join(f"{node.name}: {node.misses(job)}" for node in live)
+
+
+def charged(user: User, hours: int = 24) -> int:
+    """How many jobs of a user count for the last hours: not those that failed by the platform's fault."""
+    ours = [code for code, failure in FAILURES.items() if failure.fault == "platform"]
+    recent = Job.objects.filter(user=user, queued_at__gte=timezone.now() - timedelta(hours=hours))
+    return recent.exclude(status=Status.FAILED, code__in=ours).count()
 
 
 def cancel(job: Job) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import shutil
+import signal
 import threading
 import time
 from importlib import import_module
@@ -24,16 +25,18 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs import groups
+from jobs.disk import DISK_ERRORS, trouble
 from jobs.models import Attempt, Job, LogChunk, Node
-from jobs.sandbox import Child, environment, own_environment
+from jobs.sandbox import Child, environment, memory_limit, own_environment
 from jobs.states import change
 
 logger = logging.getLogger(__name__)
 Status = Job.Status
 STOP = threading.Event()  # set when the worker was asked to stop
 POLL_S = 0.5
-LOG_LIMIT = 1_000_000  # characters of log kept a job
-MEMORY_SHARE = 0.85  # of the machine's memory, for all processes of a job together
+LOG_LIMIT, LOG_TAIL = 500_000, 50_000  # characters of log kept of a job's beginning and of its end
+SCRATCH_LIMIT = 8 * 2**30  # bytes a job may leave in its folder while it runs
+SCARCE = 0.03  # of the machine's memory: with less available, a job is ended before the machine suffers
 
 
 class Ended(Exception):
@@ -69,10 +72,10 @@ def work(node: Node) -> int:
 
 def take(node: Node) -> Job | None:
     """Claim the next job that this node can run. Whoever changes the row has it."""
-    if Node.objects.filter(pk=node.pk, draining=True).exists():
+    if trouble() or Node.objects.filter(pk=node.pk, draining=True).exists():
         return None
     for job in Job.objects.waiting(node.device):
-        if not node.can_run(job.requires):
+        if not node.can_run(job):
             continue
         if change(job.pk, job.attempt, [Status.QUEUED], Status.STARTING):
             job.refresh_from_db()
@@ -82,21 +85,22 @@ def take(node: Node) -> Job | None:
 
 def _attempt(job: Job, node: Node) -> None:
     """One try, whatever happens: the scratch folder goes, the group is ended, the row gets its final status."""
-    folder = settings.DATA_DIR / "scratch" / f"{job.pk}-{job.attempt}"
     attempt = Attempt(job=job, number=job.attempt, node=node.name, host=node.host)
+    folder = attempt.folder
     child = None
     try:
         attempt.save()
         folder.mkdir(parents=True)
-        kind = kind_of(job)
-        env = own_environment() if getattr(kind, "OWN_CODE", False) else environment(node.device, node.device_uuid)
-        child = Child(kind.command(job, folder), folder, env)
+        kind, mark = kind_of(job), str(folder)
+        own = getattr(kind, "OWN_CODE", False)
+        env = own_environment(mark) if own else environment(node.device, node.device_uuid, mark, job.download)
+        child = Child(kind.command(job, folder), folder, env, offline=not (own or job.download))
         Attempt.objects.filter(pk=attempt.pk).update(group=child.group, group_started=child.group_started)
         _watch(job, child)
     except Ended as end:
         _finish(job, child, folder, end)
     except OSError as error:
-        code = "disk-full" if error.errno == 28 else "internal"
+        code = "disk-full" if error.errno in DISK_ERRORS else "internal"
         _finish(job, child, folder, Ended(Status.FAILED, code, str(error)))
     except Exception as error:
         logger.exception("job %s failed inside the worker", job.pk)
@@ -112,7 +116,7 @@ def _watch(job: Job, child: Child) -> None:
     """Follow the child to its end, by itself or by ours; always leaves through `Ended`."""
     if not change(job.pk, job.attempt, [Status.STARTING], Status.RUNNING):
         raise Ended(None)
-    log = _Log(job, child)
+    log, kills = _Log(job, child), oom_kills()
     began = spoke = time.monotonic()
     progress = None
     try:
@@ -123,10 +127,11 @@ def _watch(job: Job, child: Child) -> None:
                 spoke = time.monotonic()
                 _heartbeat(job, child)
             _check_wishes(job)
+            _check_limits(child)
             if time.monotonic() - began > job.time_limit_s:
                 raise Ended(Status.FAILED, "timeout", f"stopped after {job.time_limit_s} s, its time limit")
         _store_progress(job, child.folder, progress)
-        raise _how_it_ended(code, child.folder)
+        raise _how_it_ended(code, child.folder, oom_kills() > kills)
     except Ended:
         child.end()
         raise
@@ -135,11 +140,21 @@ def _watch(job: Job, child: Child) -> None:
 
 
 def _heartbeat(job: Job, child: Child) -> None:
-    if groups.resident_bytes(child.group) > (limit := MEMORY_SHARE * psutil.virtual_memory().total):
-        raise Ended(Status.FAILED, "out-of-memory", f"stopped above {limit / 2**30:.1f} GiB of resident memory")
     mine = Job.objects.active().filter(pk=job.pk, attempt=job.attempt)
     if not mine.update(heartbeat_at=timezone.now()):
         raise Ended(None)
+    if (size := groups.bytes_below(child.folder)) > SCRATCH_LIMIT:
+        raise Ended(Status.FAILED, "bad-result", f"stopped with {size:,} bytes in its folder, above {SCRATCH_LIMIT:,}")
+
+
+def _check_limits(child: Child) -> None:
+    """Memory is looked at often: it can be gone within seconds."""
+    if groups.resident_bytes(child.group) > (limit := memory_limit()):
+        raise Ended(Status.FAILED, "out-of-memory", f"stopped above {limit / 2**30:.1f} GiB of resident memory")
+    memory = psutil.virtual_memory()
+    if memory.available < SCARCE * memory.total:
+        left = f"{memory.available / 2**20:.0f} MiB"
+        raise Ended(Status.FAILED, "out-of-memory", f"stopped since the machine had only {left} of memory left")
 
 
 def _check_wishes(job: Job) -> None:
@@ -149,13 +164,24 @@ def _check_wishes(job: Job) -> None:
         raise Ended(Status.CANCELLED, reason="cancelled while running")
 
 
-def _how_it_ended(code: int, folder: Path) -> Ended:
+def oom_kills() -> int:
+    """How many processes the kernel of this machine has ended for want of memory, since it started."""
+    try:
+        words = Path("/proc/vmstat").read_text().split()
+        return int(words[words.index("oom_kill") + 1])
+    except (OSError, ValueError):
+        return 0
+
+
+def _how_it_ended(code: int, folder: Path, out_of_memory: bool) -> Ended:
     """The verdict on a process that ended by itself."""
     if code == 0:
         return Ended(Status.FINISHED)
     with contextlib.suppress(OSError, ValueError, KeyError):
         failure = json.loads((folder / "failure.json").read_text())
         return Ended(Status.FAILED, failure["code"], failure["message"])
+    if code == -signal.SIGKILL and out_of_memory:
+        return Ended(Status.FAILED, "out-of-memory", "the kernel ended it for want of memory")
     if code < 0:
         return Ended(Status.FAILED, "crashed", f"its process was killed by signal {-code}")
     if code == 2:
@@ -201,25 +227,30 @@ def _store_progress(job: Job, folder: Path, before: dict | None) -> dict | None:
 
 
 class _Log:
-    """Carries a child's log into the database, up to a limit."""
+    """Carries a child's log into the database: its beginning as it comes, and past a limit its last words."""
 
     def __init__(self, job: Job, child: Child):
-        self.job, self.child, self.sequence, self.length = job, child, 0, 0
+        self.job, self.child, self.sequence, self.room, self.tail = job, child, 0, LOG_LIMIT, ""
 
     def store(self) -> bool:
         """Store the next piece; False if there was none."""
-        text = self.child.new_log()
-        if not text:
+        if not (text := self.child.new_log()):
             return False
-        if self.length < LOG_LIMIT:
-            self.length += len(text)
-            if self.length >= LOG_LIMIT:
-                text += f"\n… the log is cut here: more than {LOG_LIMIT:,} characters\n"
-            LogChunk.objects.create(job=self.job, attempt=self.job.attempt, sequence=self.sequence, text=text)
-            self.sequence += 1
+        if self.room:
+            self._write(text[: self.room])
+            text, self.room = text[self.room :], max(0, self.room - len(text))
+            if not self.room:
+                self._write(f"\n… the log is cut here, after {LOG_LIMIT:,} characters; its last follow when it ends\n")
+        self.tail = (self.tail + text)[-LOG_TAIL:]
         return True
 
     def store_all(self) -> None:
         """Store all that is left."""
         while self.store():
             pass
+        if not self.room and self.tail:
+            self._write(self.tail)
+
+    def _write(self, text: str) -> None:
+        LogChunk.objects.create(job=self.job, attempt=self.job.attempt, sequence=self.sequence, text=text)
+        self.sequence += 1

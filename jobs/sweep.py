@@ -4,6 +4,7 @@ import logging
 import socket
 from datetime import timedelta
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -21,6 +22,7 @@ def sweep() -> None:
     """One round."""
     for job in Job.objects.silent():
         take_back(job)
+    _give_up_unwanted()
     for device in Job.objects.filter(status=Status.QUEUED).values_list("device", flat=True).distinct().order_by():
         wake(device)
     Pulse.objects.update_or_create(name="sweep", defaults={"at": timezone.now()})
@@ -47,11 +49,21 @@ def take_back(job: Job) -> None:
     logger.warning("job %s taken back after %s s of silence", job.pk, silence)
 
 
+def _give_up_unwanted() -> None:
+    """A job that has waited for a day, and that no live node can run, fails with that reason."""
+    long_ago = timezone.now() - timedelta(hours=settings.UNWANTED_AFTER_H)
+    nodes = list(Node.objects.live())
+    for job in Job.objects.filter(status=Status.QUEUED, queued_at__lt=long_ago):
+        if not any(node.can_run(job) for node in nodes):
+            reason = f"no node that could run it was there for {settings.UNWANTED_AFTER_H} hours"
+            change(job.pk, job.attempt, [Status.QUEUED], Status.FAILED, code="no-node", reason=reason)
+
+
 def _end_attempts(attempts: QuerySet[Attempt]) -> None:
     """End what open attempts left on this machine; those of another machine died with their worker, or lose."""
     for attempt in attempts.filter(ended_at__isnull=True):
         if attempt.group and attempt.host == socket.gethostname():
-            groups.end_if_same(attempt.group, attempt.group_started)
+            groups.end_if_same(attempt.group, attempt.group_started, str(attempt.folder))
         Attempt.objects.filter(pk=attempt.pk).update(ended_at=timezone.now())
 
 

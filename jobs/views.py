@@ -46,8 +46,8 @@ def ready(request: HttpRequest) -> HttpResponse:
 def nodes(request: HttpRequest) -> HttpResponse:
     """Every worker that was heard in the last day: what it has, what it does, when it spoke."""
     doing = {a.node: job for job in Job.objects.active() for a in job.attempts.filter(number=job.attempt)}
-    rows = [(node, doing.get(node.name)) for node in Node.objects.all()]
-    return render(request, "jobs/nodes.html", {"rows": rows})
+    rows = [(node, doing.get(node.name)) for node in Node.objects.with_deeds()]
+    return render(request, "jobs/nodes.html", {"rows": rows, "silent_s": settings.LOST_AFTER_S})
 
 
 @require_POST

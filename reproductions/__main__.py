@@ -79,10 +79,13 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _node(options: argparse.Namespace) -> int:
+    from jobs.leash import leave_network
     from reproductions.lab import hardware
 
     specs = [f"{slug}@{spec.source_hash(spec.path_of(slug))}" for slug in spec.slugs()]
-    print(json.dumps({"devices": hardware.devices(), "specs": specs}))
+    devices, versions = hardware.devices(), hardware.versions()
+    versions["network of runs"] = "none" if leave_network() else "the machine's: the kernel gives them no other"
+    print(json.dumps({"devices": devices, "versions": versions, "specs": specs}))
     return 0
 
 

@@ -43,6 +43,8 @@ def start_run(
     waiting = Job.objects.filter(user=user, status=Job.Status.QUEUED).count() if user else 0
     if waiting >= settings.WAITING_RUNS_PER_USER:
         raise TooMany(f"you have {waiting} runs waiting, as many as one may have: cancel some, or wait")
+    if user and (today := jobs.charged(user)) >= settings.RUNS_PER_USER_A_DAY:
+        raise TooMany(f"you have asked for {today} runs within 24 hours, as many as one may: wait for tomorrow")
     with transaction.atomic():
         job = jobs.enqueue(
             kind="run",
@@ -50,6 +52,7 @@ def start_run(
             requires=reproduction.requires,
             time_limit_s=sizes[size]["limit_s"],
             user=user,
+            needs=sizes[size].get("needs"),
         )
         return Run.objects.create(
             job=job,
@@ -83,10 +86,9 @@ def _checked(reproduction: Reproduction, size: str, device: str, changes: dict[s
         raise Refused(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
     if device not in offered_devices():
         raise Refused(f"device: no connected node has {device}; start one with: manage.py worker --device {device}")
-    live = list(Node.objects.live().filter(device=device))
-    if live and not any(node.can_run(reproduction.requires) for node in live):
-        names = ", ".join(node.name for node in live)
-        raise Refused(f"no connected {device} node has this version of the reproduction: restart its worker ({names})")
+    job = Job(device=device, requires=reproduction.requires, **sizes[size].get("needs", {}))
+    if reason := jobs.why_no_node(job):
+        raise Refused(f"no connected {device} node can run it: {reason}")
     try:
         return parameters.resolve(sizes[size]["parameters"], reproduction.spec["limits"], changes)
     except parameters.ParameterError as error:

@@ -99,12 +99,26 @@ class Untested:
 
 
 class Size:
-    """One set of keyword arguments for `run()`. `scale`: "reduced", or "paper" where the run is as large as theirs."""
+    """One set of keyword arguments for `run()`. `scale`: "reduced", or "paper" where the run is as large as theirs.
 
-    def __init__(self, *, limit_s: int, scale: str = "reduced", **parameters):
+    What a node must have: `memory_gib` of the device (the machine's on a CPU), CUDA compute `capability` (such as 9.0);
+    `download=True` lets the run fetch a model from the hub, which others are kept from.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_s: int,
+        scale: str = "reduced",
+        memory_gib: float = 0,
+        capability: float = 0,
+        download: bool = False,
+        **parameters,
+    ):
         if scale not in ("reduced", "paper"):
             raise ValueError(f"scale: expected 'reduced' or 'paper', got {scale!r}")
         self.limit_s, self.scale, self.parameters = limit_s, scale, parameters
+        self.needs = {"memory_gib": memory_gib, "capability": capability, "download": download}
 
 
 @dataclass(frozen=True)
@@ -258,7 +272,7 @@ def check_from_json(data: dict) -> Check | Untested:
 def describe(spec: Spec) -> dict:
     """A spec as JSON: all that the web needs to show, offer, queue and judge it."""
     sizes = {
-        name: {"limit_s": size.limit_s, "scale": size.scale, "parameters": size.parameters}
+        name: {"limit_s": size.limit_s, "scale": size.scale, "parameters": size.parameters, "needs": size.needs}
         for name, size in spec.sizes.items()
     }
     return {

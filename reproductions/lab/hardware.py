@@ -22,7 +22,7 @@ def environment(device: str) -> dict:
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gib": memory_gib(),
         "system": platform.platform(),
         "host": platform.node(),
         "python": platform.python_version(),
@@ -39,14 +39,26 @@ def device_name(device: str) -> str:
 
 
 def devices() -> list[dict]:
-    """The devices this torch can use: the CPU and every GPU, with name, UUID and memory in GiB."""
-    found = [{"kind": "cpu", "name": cpu_name(), "uuid": "", "memory_gib": None}]
+    """The devices this torch can use, the CPU and every GPU: name, UUID, memory in GiB, compute capability."""
+    found = [{"kind": "cpu", "name": cpu_name(), "uuid": "", "memory_gib": memory_gib(), "capability": 0.0}]
     for i in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(i)
-        found.append(
-            {"kind": "cuda", "name": gpu.name, "uuid": str(gpu.uuid), "memory_gib": round(gpu.total_memory / 2**30, 1)}
-        )
+        known = {"kind": "cuda", "name": gpu.name, "uuid": str(gpu.uuid)}
+        known |= {"memory_gib": round(gpu.total_memory / 2**30, 1), "capability": float(f"{gpu.major}.{gpu.minor}")}
+        found.append(known)
     return found
+
+
+def versions() -> dict:
+    """What a node runs with, as a page shows it."""
+    found = {"Python": platform.python_version(), "torch": torch.__version__}
+    found |= {"Triton": importlib.metadata.version("triton"), "CUDA": torch.version.cuda, "driver": _driver()}
+    return {name: value for name, value in found.items() if value} | {"commit": (commit()["commit"] or "")[:10]}
+
+
+def memory_gib() -> float:
+    """The machine's memory."""
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
 
 
 def cpu_name() -> str:

@@ -15,6 +15,16 @@ SCRIPTS = {
     "sleeps": "import time; print('started', flush=True); time.sleep(300)",
     "stubborn": "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.fork(); "
     "print('started', flush=True); time.sleep(300)",
+    "leaves-the-group": "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "if os.fork() == 0: os.setsid()\n"
+    "print('started', flush=True); time.sleep(300)",
+    "hungry": "import os, resource\nlimit = resource.getrlimit(resource.RLIMIT_DATA)[0]\n"
+    "try: bytearray(limit)\nexcept MemoryError: print('refused by the kernel')",
+    "hungry-family": "import os, time\nfor _ in range(4):\n"
+    "  if os.fork() == 0: kept = b'x' * 150_000_000; time.sleep(300)\n"
+    "time.sleep(300)",
+    "chatty": "for i in range(400_000): print('line', i, 'x' * 60)\nprint('the end')",
+    "no-way-out": "import socket\ntry: socket.create_connection(('192.0.2.1', 80), 3)\nexcept OSError as e: print(e)",
     "environment": "import os; print(sorted(os.environ)); raise SystemExit(3)",
     "progress": "import json, os, time; json.dump({'stage': 'half way', 'done': 1, 'total': 2}, "
     "open(FOLDER + '/progress.json', 'w')); time.sleep(300)",

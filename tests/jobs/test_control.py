@@ -58,7 +58,7 @@ def test_a_process_works_on_one_job_at_a_time():
 def test_the_control_node_is_no_worker(db):
     register("here-control", "control", 0)
     assert not {part.name: part.ok for part in health.check()}["workers"]
-    assert Node.objects.get().can_run("")
+    assert Node.objects.get().can_run(Job(device="control"))
 
 
 def test_a_form_starts_a_job_once(client, people):

@@ -1,19 +1,25 @@
 """A job's life in one worker: real children, a real database; each end has its status, its code and its log."""
 
+import errno
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 from django.db import connection
 from django.utils import timezone
 
 from jobs import groups, services, supervise
+from jobs.disk import trouble
 from jobs.failures import FAILURES
 from jobs.models import Attempt, Job, Node
 from jobs.states import NEXT, change
 from jobs.sweep import end_left_overs, sweep, take_back
-from tests.installation import eventually
+from tests.installation import ROOT, eventually
 from tests.jobs import script
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -115,11 +121,76 @@ def test_a_child_past_its_time_limit_is_stopped(node):
     assert not groups.members(job.attempts.get().group)
 
 
-def test_memory_over_the_limit_is_not_a_dead_machine(node, monkeypatch):
-    monkeypatch.setattr(supervise, "MEMORY_SHARE", 1e-6)
-    monkeypatch.setattr("django.conf.settings.HEARTBEAT_S", 0.1)
-    job = run("sleeps", node)
+def test_memory_over_the_limit_is_not_a_dead_machine(node, settings):
+    settings.JOB_MEMORY_SHARE = 400e6 / psutil.virtual_memory().total
+    job = run("hungry-family", node)
     assert (job.status, job.code) == (Status.FAILED, "out-of-memory")
+    assert "resident memory" in job.reason and not groups.members(job.attempts.get().group)
+
+
+def test_one_process_cannot_even_ask_for_more(node, settings):
+    settings.JOB_MEMORY_SHARE = 400e6 / psutil.virtual_memory().total
+    assert "refused by the kernel" in run("hungry", node).log
+
+
+def test_the_kernel_takes_a_child_first(node):
+    job = queue("sleeps")
+    with InBackground(node):
+        group = group_of(job)
+        assert Path(f"/proc/{group}/oom_score_adj").read_text().strip() == "1000"
+        services.cancel(job)
+
+
+def test_a_long_log_keeps_its_beginning_and_its_end_and_fills_no_disk(node, monkeypatch):
+    monkeypatch.setattr("jobs.sandbox.LARGE_LOG", 2**20)
+    job = run("chatty", node)
+    log = job.log
+    assert log.startswith("line 0 ") and "the log is cut here" in log and log.endswith("the end\n")
+    assert len(log) < supervise.LOG_LIMIT + supervise.LOG_TAIL + 1000
+
+
+def test_a_child_has_no_way_out_where_the_kernel_can_keep_it(node):
+    can = subprocess.run([sys.executable, "-c", "from jobs.leash import leave_network as l; exit(not l())"], cwd=ROOT)
+    if can.returncode:
+        pytest.skip("this kernel gives a process no network of its own")
+    assert "unreachable" in run("no-way-out", node).log
+
+
+def test_a_folder_that_is_too_large_ends_its_job(node, monkeypatch, settings):
+    monkeypatch.setattr(supervise, "SCRATCH_LIMIT", 1)
+    settings.HEARTBEAT_S = 0.1
+    job = run("sleeps", node)
+    assert (job.status, job.code) == (Status.FAILED, "bad-result") and "bytes in its folder" in job.reason
+
+
+def test_a_node_whose_disk_is_full_or_read_only_takes_no_job_and_says_why(node, settings, tmp_path):
+    job = queue("well")
+    settings.FREE_DISK_MIB = 10**12
+    assert supervise.work(node) == 0 and "MiB of disk are free" in trouble()
+    settings.FREE_DISK_MIB = 0
+    settings.DATA_DIR = Path("/proc/claimcheck")
+    assert supervise.work(node) == 0 and "cannot write" in trouble()
+    job.refresh_from_db()
+    assert job.status == Status.QUEUED
+
+
+def test_a_disk_that_fills_while_an_attempt_begins_is_told(node, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(script, "command", full)
+    job = run("well", node)
+    assert (job.status, job.code) == (Status.FAILED, "disk-full") and "No space left" in job.reason
+
+
+def test_cancel_reaches_a_child_that_left_the_group(node):
+    job = queue("leaves-the-group")
+    with InBackground(node):
+        group = group_of(job)
+        mark = str(job.attempts.get().folder)
+        eventually(lambda: len(groups.members(group, mark)) == 2 and len(groups.members(group)) == 1, "it has left")
+        services.cancel(job)
+    assert not groups.members(group, mark)
 
 
 def test_cancel_ends_the_whole_group_within_ten_seconds(node):
@@ -229,6 +300,15 @@ def test_a_lost_job_is_queued_again_once_and_fails_the_second_time(node):
     assert (job.status, job.code) == (Status.FAILED, "lost-worker")
 
 
+def test_a_job_that_no_node_can_run_fails_after_a_day(node):
+    wanted, unwanted = queue("well"), queue("well", device="cuda")
+    Job.objects.update(queued_at=timezone.now() - timezone.timedelta(hours=25))
+    sweep()
+    unwanted.refresh_from_db()
+    wanted.refresh_from_db()
+    assert (unwanted.status, unwanted.code, wanted.status) == (Status.FAILED, "no-node", Status.QUEUED)
+
+
 def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(node):
     job = silent("well")
     services.cancel(job)
@@ -251,8 +331,6 @@ def test_a_worker_that_lost_its_job_stops_and_writes_nothing(node, monkeypatch):
 
 
 def test_a_starting_worker_ends_what_an_earlier_one_left(node):
-    import subprocess
-
     left = subprocess.Popen(["sleep", "300"], start_new_session=True)
     job = silent("well")
     Attempt.objects.create(
@@ -266,8 +344,6 @@ def test_a_starting_worker_ends_what_an_earlier_one_left(node):
 
 
 def test_a_reused_process_id_is_left_alone(node):
-    import subprocess
-
     other = subprocess.Popen(["sleep", "300"], start_new_session=True)
     assert not groups.end_if_same(other.pid, groups.started_at(other.pid) - 100)
     assert other.poll() is None

@@ -360,9 +360,39 @@ def test_a_run_that_no_connected_node_could_take_is_refused(reader, reproduction
         name="n", host="h", pid=1, device="cpu", device_name="c", offers=[], started_at=now, heartbeat_at=now
     )
     page = reader.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu"})
-    assert page.status_code == 400 and "restart its worker (n)" in text(page)
+    assert page.status_code == 400 and "n: it has another version of the reproduction: restart its worker" in text(page)
     Node.objects.filter(pk=node.pk).update(offers=["flashattention@abc"])
     assert reader.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu"}).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("needs", "words"),
+    [
+        ({"memory_gib": 80}, "n: it has 24 GiB of memory, 80 are needed"),
+        ({"capability": 9.0}, "n: its compute capability is 0, 9 is needed"),
+    ],
+)
+def test_a_run_that_needs_a_larger_device_is_refused_before_it_is_queued(reader, reproduction, needs, words):
+    now = timezone.now()
+    Node.objects.create(
+        name="n", host="h", pid=1, device="cpu", device_name="c", offers=["flashattention@abc"], memory_gib=24,
+        started_at=now, heartbeat_at=now,
+    )  # fmt: skip
+    reproduction.spec["sizes"]["cpu"]["needs"] = needs
+    reproduction.save()
+    page = reader.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu"})
+    assert page.status_code == 400 and words in text(page)
+    assert not Job.objects.exists()
+
+
+def test_a_day_has_so_many_runs_and_our_own_faults_are_not_charged(reader, reproduction, settings):
+    settings.RUNS_PER_USER_A_DAY = 2
+    ask = {"size": "cpu", "device": "cpu", "again": "yes"}
+    assert [reader.post("/papers/flashattention/run/", ask).status_code for _ in range(3)] == [302, 302, 400]
+    job = Job.objects.first()
+    ended = {"status": "failed", "ended_at": timezone.now(), "code": "lost-worker", "reason": "silent"}
+    Job.objects.filter(pk=job.pk).update(**ended)
+    assert reader.post("/papers/flashattention/run/", ask).status_code == 302
 
 
 def test_nobody_fills_the_queue(reader, reproduction, settings):
