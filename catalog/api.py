@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from ninja import Query, Router
 
-from catalog import index, schemas
+from catalog import curation, schemas
 from catalog.listing import Listing
 from catalog.models import Entry, Work
 from catalog.schemas import Filters, WorkDetail
@@ -67,7 +67,7 @@ def change_work(request: ApiRequest, slug: str, change: schemas.WorkChange) -> W
     fields = change.dict(exclude_unset=True)
     if "published" in fields:
         fields["published"], fields["published_precision"] = schemas.read_date(fields["published"])
-    _change(get_object_or_404(Work, slug=slug), fields)
+    _change(get_object_or_404(Work, slug=slug), fields, request)
     return _works().get(slug=slug)
 
 
@@ -104,8 +104,7 @@ def change_entry(request: ApiRequest, entry_id: int, change: schemas.EntryChange
     """Change what the list says of a work. For curators."""
     _only_curators(request)
     found = get_object_or_404(Entry.objects.select_related("work", "category"), pk=entry_id)
-    _change(found, change.dict(exclude_unset=True))
-    return found
+    return _change(found, change.dict(exclude_unset=True), request)
 
 
 def _only_curators(request: ApiRequest) -> None:
@@ -113,16 +112,11 @@ def _only_curators(request: ApiRequest) -> None:
         raise Problem(403, "only curators change works and entries")
 
 
-def _change(row: Work | Entry, fields: dict[str, Any]) -> None:
-    """Write what differs, and let search know."""
-    changed = {name: value for name, value in fields.items() if getattr(row, name) != value}
-    if not changed:
-        return
-    with transaction.atomic():
-        for name, value in changed.items():
-            setattr(row, name, value)
-        row.save(update_fields=list(changed))
-        index.refresh([row.work_id if isinstance(row, Entry) else row.pk])
+def _change(row: Work | Entry, fields: dict[str, Any], request: ApiRequest) -> Any:
+    try:
+        return curation.change(row, fields, request.user, "through the API")
+    except ValidationError as error:
+        raise Problem(422, " ".join(error.messages)) from None
 
 
 @router.get("/categories", response=schemas.Categories)

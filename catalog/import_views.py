@@ -113,7 +113,7 @@ def apply(request: HttpRequest, pk: int) -> HttpResponse:
                 raise Refused("This list was applied already.")
             if imports.plan(found.text).digest != request.POST.get("digest", found.digest):
                 raise Refused(CHANGED)
-            counts = imports.apply(imports.plan(found.text, _answers(request)))
+            counts = imports.apply(imports.plan(found.text, _answers(request)), request.user, f"import of {found.name}")
             ListImport.objects.filter(pk=pk).update(result=counts)
     except Refused as refused:
         found.refresh_from_db()

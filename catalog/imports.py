@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Max
 
-from catalog import index
+from catalog import curation, index
 from catalog.import_rows import Item, NewWork, Planner, unique_slug
 from catalog.markdown_list import Missed, parse
 from catalog.models import Author, Authorship, Category, Entry, Link, Work
@@ -77,16 +78,18 @@ def plan(text: str, answers: Mapping[int, str] | None = None) -> Plan:
     return Plan(items, missed, planner.new_works, list(planner.new_categories.values()))
 
 
-def apply(plan: Plan) -> dict[str, int]:
-    """Write a plan in one transaction; the counts of what was done."""
+def apply(plan: Plan, user: Any = None, reason: str = "import") -> dict[str, int]:
+    """Write a plan in one transaction, as `user`; the counts of what was done."""
     with transaction.atomic():
         categories = _categories(plan.new_categories)
         works = _works(plan.new_works)
+        curation.note_created(Work.objects.filter(pk__in=works.values()), user, reason)
+        curation.note_created(Category.objects.filter(name__in=plan.new_categories), user, reason)
         for item in plan.items:
             item.work = works.get(item.work, item.work)
         written = [item for item in plan.items if item.kind in ("create", "change")]
-        _change_works(written)
-        _entries(written, categories)
+        _change_works(written, user, reason)
+        _entries(written, categories, user, reason)
         if touched := {item.work for item in written if item.work}:
             index.refresh(sorted(touched))
     return plan.counts
@@ -98,7 +101,7 @@ def _categories(names: Iterable[str]) -> dict[str, int]:
     taken = set(Category.objects.values_list("slug", flat=True))
     for position, name in enumerate(names, start=0 if last is None else last + 1):
         slug = unique_slug(name, taken, "category")
-        Category.objects.create(name=name, slug=slug, position=position)
+        Category.objects.bulk_create([Category(name=name, slug=slug, position=position)])
     return dict(Category.objects.values_list("name", "pk"))
 
 
@@ -133,14 +136,16 @@ def _chunks(values: list) -> Iterable[list]:
     return (values[start : start + BATCH] for start in range(0, len(values), BATCH))
 
 
-def _change_works(items: list[Item]) -> None:
+def _change_works(items: list[Item], user: Any, reason: str) -> None:
     """What the catalogue did not know of a work; seldom more than a few."""
     for item in items:
         if item.work_changes:
+            curation.note_before(Work.objects.filter(pk=item.work))
             Work.objects.filter(pk=item.work).update(**item.work_changes)
+            curation.note_changed(Work.objects.filter(pk=item.work), user, reason)
 
 
-def _entries(items: list[Item], categories: dict[str, int]) -> None:
+def _entries(items: list[Item], categories: dict[str, int], user: Any, reason: str) -> None:
     """New entries after the others of their category, changed ones in place, and the links of both."""
     last = dict(Entry.objects.values_list("category").annotate(last=Max("position")).order_by())
     new = []
@@ -149,6 +154,7 @@ def _entries(items: list[Item], categories: dict[str, int]) -> None:
         last[category] = last.get(category, -1) + 1
         new.append(Entry(category_id=category, work_id=item.work, position=last[category], **item.new_entry))
     made = Entry.objects.bulk_create(new, batch_size=BATCH)
+    curation.note_created(made, user, reason)
     links = [(entry.pk, 0, item) for entry, item in zip(made, (item for item in items if item.new_entry), strict=True)]
     changed = {item.entry: item for item in items if item.entry and (item.entry_changes or item.new_links)}
     held = {
@@ -156,16 +162,19 @@ def _entries(items: list[Item], categories: dict[str, int]) -> None:
         for chunk in _chunks(sorted(changed))
         for entry in Entry.objects.filter(pk__in=chunk).prefetch_related("links")
     }
+    mended = [held[pk] for pk, item in changed.items() if item.entry_changes]
+    curation.note_before(mended)
     for pk, item in changed.items():
         for name, value in item.entry_changes.items():
             setattr(held[pk], name, value)
         links.append((pk, len(held[pk].links.all()), item))
     Entry.objects.bulk_update(
-        [held[pk] for pk, item in changed.items() if item.entry_changes],
+        mended,
         ["month", "tag", "bold", "title", "highlights", "stars"],
         batch_size=100,
     )
-    Link.objects.bulk_create(
+    curation.note_changed(mended, user, reason)
+    added = Link.objects.bulk_create(
         (
             Link(entry_id=pk, position=first + i, role=link.role, label=link.label, url=link.url)
             for pk, first, item in links
@@ -173,3 +182,4 @@ def _entries(items: list[Item], categories: dict[str, int]) -> None:
         ),
         batch_size=BATCH,
     )
+    curation.note_created(added, user, reason)

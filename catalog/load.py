@@ -82,6 +82,7 @@ def _load_work(path: Path, counts: dict) -> Work:
     if news:
         _set_authors(work, authors, counts)
         if topics != sorted(topic.name for topic in work.topics.all()):
+            work.skip_history_when_saving = True  # type: ignore[attr-defined]
             work.topics.set([Topic.objects.get_or_create(name=name)[0] for name in topics])
     kept = []
     for position, claim in enumerate(_take(path, data, "claims")):
@@ -91,7 +92,8 @@ def _load_work(path: Path, counts: dict) -> Work:
             raise BadData(
                 f"{path.name}: {claim['id']}: direction: expected one of {expected}, got {fields['direction']!r}"
             )
-        kept.append(_upsert(Claim, {"work": work, "key": _take(path, claim, "id")}, fields, counts)[0].pk)
+        row, _ = _upsert(Claim, {"work": work, "key": _take(path, claim, "id")}, fields, counts)
+        kept += [row.pk] if row else []
     _remove(_bundled(Claim).filter(work=work).exclude(pk__in=kept), counts)
     return work
 
@@ -120,7 +122,7 @@ def _load_list(path: Path, works: dict[str, Work], counts: dict) -> None:
             entry, news = _upsert(
                 Entry, {"category": category, "work": works[row["work"]]}, fields, counts, beside=links
             )
-            kept_entries.append(entry.pk)
+            kept_entries += [entry.pk] if entry else []
             if news:
                 _set_links(entry, links, counts)
     _remove(_bundled(Entry).exclude(pk__in=kept_entries), counts)
@@ -145,12 +147,21 @@ def _set_links(entry: Entry, wanted: list[tuple], counts: dict) -> None:
 
 
 def _upsert(model: Any, key: dict, fields: dict, counts: dict, beside: Any = None) -> tuple[Any, bool]:
-    """The row with `key`, and whether its file has news (`beside` counts too): then the row gets `fields`."""
+    """The row with `key`, and whether its file has news (`beside` counts too): then the row gets `fields`.
+
+    None for one that a person took away.
+    """
     digest = hashlib.sha256(json.dumps([fields, beside], default=str).encode()).hexdigest()[:16]
     row = model._default_manager.filter(**key).first()
     if row is None:
+        if _removed_by_somebody(model, key, digest):
+            counts["unchanged"] += 1
+            return None, False
         counts["created"] += 1
-        return model._default_manager.create(**key, **fields, bundled=digest), True
+        row = model(**key, **fields, bundled=digest)
+        row.skip_history_when_saving = True  # files have a history of their own
+        row.save(force_insert=True)
+        return row, True
     if row.bundled == digest:
         counts["unchanged"] += 1
         return row, False
@@ -158,6 +169,12 @@ def _upsert(model: Any, key: dict, fields: dict, counts: dict, beside: Any = Non
     counts["updated" if changed else "unchanged"] += 1
     model._default_manager.filter(pk=row.pk).update(**{name: fields[name] for name in changed}, bundled=digest)
     return row, True
+
+
+def _removed_by_somebody(model: Any, key: dict, digest: str) -> bool:
+    """Whether a person took away what the file says; it stays away until the file says something else."""
+    last = model.history.filter(**key).first()
+    return bool(last and last.history_type == "-" and last.history_user_id and last.bundled == digest)
 
 
 def _bundled(model: Any) -> models.QuerySet:

@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.db import models
+from simple_history.models import HistoricalRecords
 
 
 class Category(models.Model):
@@ -11,6 +12,8 @@ class Category(models.Model):
     slug = models.SlugField(max_length=80, unique=True)
     position = models.PositiveIntegerField()
     bundled = models.CharField(max_length=16, blank=True, editable=False, help_text="digest of the file it came from")
+
+    history = HistoricalRecords()
 
     class Meta:
         ordering = ["position"]
@@ -42,6 +45,21 @@ class Topic(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Authorship(models.Model):
+    """An author's place among a work's authors."""
+
+    work = models.ForeignKey("Work", on_delete=models.CASCADE, related_name="authorships")
+    author = models.ForeignKey(Author, on_delete=models.PROTECT, related_name="authorships")
+    position = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["work", "position"], name="author_position_once")]
+
+    def __str__(self) -> str:
+        return f"{self.author} of {self.work}"
 
 
 class WorkQuerySet(models.QuerySet):
@@ -90,11 +108,12 @@ class Work(models.Model):
     authors_complete = models.BooleanField(default=True)
     metadata_verified = models.BooleanField(default=False)
     metadata_source = models.CharField(max_length=400, blank=True)
-    authors = models.ManyToManyField(Author, through="Authorship", related_name="works")
+    authors = models.ManyToManyField(Author, through=Authorship, related_name="works")
     topics = models.ManyToManyField(Topic, related_name="works")
     bundled = models.CharField(max_length=16, blank=True, editable=False, help_text="digest of the file it came from")
 
     objects = WorkQuerySet.as_manager()
+    history = HistoricalRecords(m2m_fields=[authors, topics])
 
     class Meta:
         ordering = ["slug"]
@@ -142,21 +161,6 @@ class SearchVersion(models.Model):
         return str(self.number)
 
 
-class Authorship(models.Model):
-    """An author's place among a work's authors."""
-
-    work = models.ForeignKey(Work, on_delete=models.CASCADE, related_name="authorships")
-    author = models.ForeignKey(Author, on_delete=models.PROTECT, related_name="authorships")
-    position = models.PositiveIntegerField()
-
-    class Meta:
-        ordering = ["position"]
-        constraints = [models.UniqueConstraint(fields=["work", "position"], name="author_position_once")]
-
-    def __str__(self) -> str:
-        return f"{self.author} of {self.work}"
-
-
 class Entry(models.Model):
     """A work in a category of the list, with what its curator wrote: month, tag, title, flames, stars."""
 
@@ -171,12 +175,20 @@ class Entry(models.Model):
     stars = models.PositiveIntegerField(default=0)
     bundled = models.CharField(max_length=16, blank=True, editable=False, help_text="digest of the file it came from")
 
+    history = HistoricalRecords()
+
     class Meta:
         ordering = ["category__position", "position"]
         verbose_name_plural = "entries"
         constraints = [
-            models.UniqueConstraint(fields=["category", "work"], name="entry_once"),
-            models.CheckConstraint(condition=models.Q(stars__lte=5), name="entry_stars"),
+            models.UniqueConstraint(
+                fields=["category", "work"],
+                name="entry_once",
+                violation_error_message="This work is in that category already.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(stars__lte=5), name="entry_stars", violation_error_message="Stars are 0 to 5."
+            ),
         ]
 
     def __str__(self) -> str:
@@ -195,6 +207,8 @@ class Link(models.Model):
     label = models.CharField(max_length=120)
     url = models.URLField(max_length=400)
     position = models.PositiveIntegerField()
+
+    history = HistoricalRecords()
 
     class Meta:
         ordering = ["role", "position"]
@@ -232,9 +246,17 @@ class Claim(models.Model):
     needs = models.CharField(max_length=10, choices=Needs, default=Needs.ANY)
     bundled = models.CharField(max_length=16, blank=True, editable=False, help_text="digest of the file it came from")
 
+    history = HistoricalRecords()
+
     class Meta:
         ordering = ["position"]
-        constraints = [models.UniqueConstraint(fields=["work", "key"], name="claim_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["work", "key"],
+                name="claim_once",
+                violation_error_message="This work has a claim with that key already.",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.work.slug}: {self.key}"

@@ -23,7 +23,7 @@ class Command(BaseCommand):
         """Plan, apply unless it is a dry run, and tell."""
         plan = imports.plan(read(options["file"]))
         if not options["dry_run"]:
-            imports.apply(plan)
+            imports.apply(plan, reason=f"import of {options['file'].name}")
         if options["json"]:
             self.stdout.write(json.dumps(as_json(plan), ensure_ascii=False, indent=2))
         elif options["verbosity"]:
