@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
@@ -31,11 +30,6 @@ def selected(request: HttpRequest) -> Listing:
 def said(listing: Listing) -> dict[str, list[str]]:
     """What was not understood, and what otherwise than typed."""
     return {"problems": listing.chosen.problems, "notes": listing.chosen.notes}
-
-
-def is_curator(user: User) -> bool:
-    """Whether somebody may change works and entries."""
-    return user.is_staff or user.has_perm("catalog.change_work")
 
 
 def _works() -> Any:
@@ -108,7 +102,7 @@ def change_entry(request: ApiRequest, entry_id: int, change: schemas.EntryChange
 
 
 def _only_curators(request: ApiRequest) -> None:
-    if not is_curator(request.user):
+    if not curation.is_curator(request.user):
         raise Problem(403, "only curators change works and entries")
 
 

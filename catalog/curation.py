@@ -17,6 +17,11 @@ BATCH = 500
 WAS = "as it was"  # the reason of a record that notes what a row was before its first change
 
 
+def is_curator(user: Any) -> bool:
+    """Whether somebody may change works and entries."""
+    return user.is_staff or user.has_perm("catalog.change_work")
+
+
 def values(row: Any) -> dict[str, Any]:
     """What people may change of a row, or of a record of its history: fields by name, authors and topics as names."""
     model = getattr(row, "instance_type", type(row))
@@ -46,7 +51,10 @@ def change(row: Any, fields: dict[str, Any], user: Any, reason: str = "") -> Any
         works = _works_of(now)
         for name in changed.keys() - {"authors", "topics"}:
             setattr(now, name, changed[name])
-        now.full_clean()
+        kept = {field.name for field in now._meta.concrete_fields if field.attname not in changed}
+        now.clean_fields(exclude=kept)  # what a list brought in may stay as it is
+        now.validate_unique()
+        now.validate_constraints()
         if "authors" in changed:
             _set_authors(now, changed["authors"])
         if "topics" in changed:
@@ -57,10 +65,13 @@ def change(row: Any, fields: dict[str, Any], user: Any, reason: str = "") -> Any
         return now
 
 
-def add(row: Any, user: Any, reason: str = "") -> Any:
-    """Write a new row. ValidationError if it cannot be."""
+def add(row: Any, user: Any, reason: str = "", *, known: bool = False) -> Any:
+    """Write a new row, or one that was there before (`known`). ValidationError if it cannot be."""
     with transaction.atomic():
-        row.full_clean()
+        if not known:
+            row.clean_fields()
+        row.validate_unique()
+        row.validate_constraints()
         _sign(row, user, reason)
         row.save(force_insert=True)
         index.refresh(_works_of(row))

@@ -166,8 +166,8 @@ def _bring_back(kind: str, record: Any, user: Any, reason: str) -> None:
     for name, model in (("work_id", Work), ("entry_id", Entry), ("category_id", Category)):
         if hasattr(record, name) and not model.objects.filter(pk=getattr(record, name)).exists():
             raise Refused(f"its {NAMES[name]} is gone: bring that back first")
-    curation.add(record.instance, user, reason)
+    curation.add(record.instance, user, reason, known=True)
     if kind == "entry":
         gone = Link.history.filter(entry_id=record.id, history_type="-", history_date=record.history_date)
         for link in gone:
-            curation.add(link.instance, user, reason)
+            curation.add(link.instance, user, reason, known=True)

@@ -1,12 +1,8 @@
 """Upload a list, look at what it would do row by row, then apply all of it or nothing. For curators."""
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
 from django.core.files.uploadedfile import UploadedFile
 from django.core.paginator import Paginator
 from django.db import transaction
@@ -16,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from catalog import imports
+from catalog.editing import for_curators
 from catalog.models import ListImport
 from config.http import UserRequest
 
@@ -27,19 +24,6 @@ KINDS = {"create": "new", "change": "changed", "unchanged": "as it is", "questio
 
 class Refused(Exception):
     """An upload or a confirmation that cannot be taken; the message says why."""
-
-
-def for_curators(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Only for those who may change works."""
-
-    @wraps(view)
-    @login_required
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not (request.user.is_staff or request.user.has_perm("catalog.change_work")):
-            raise PermissionDenied("only curators import lists")
-        return view(request, *args, **kwargs)
-
-    return guarded
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -246,7 +246,8 @@ def _date(text: str) -> str:
     return text
 
 
-Month = Annotated[str, StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
+MONTH = r"^\d{4}-(0[1-9]|1[0-2])$"
+Month = Annotated[str, StringConstraints(pattern=MONTH)]
 
 
 class WorkChange(Change):

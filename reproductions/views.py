@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST, require_safe
 
+from catalog import curation
 from catalog.listing import Listing
 from catalog.models import Work
 from catalog.selection import Selection
@@ -43,6 +44,7 @@ def _paper(
         "runs": runs,
         "plotted": _plotted(reproduction),
         "devices": services.offered_devices(),
+        "may_edit": curation.is_curator(request.user),
         "error": error,
         "same": same,
         "form": request.POST,
