@@ -53,7 +53,7 @@ class Planner:
 
     def __init__(self, rows: Iterable[Row], answers: Mapping[int, str]) -> None:
         self.answers, self.missed = answers, list[Missed]()
-        self.works = {work.pk: work for work in Work.objects.all()}
+        self.works = {work.pk: work for work in Work.objects.defer("abstract")}
         entries = list(Entry.objects.all())
         links = list(Link.objects.all())
         self.matcher = Matcher(self.works.values(), entries, links)

@@ -20,7 +20,7 @@ def texts(work: Work) -> dict[str, str]:
     names = [work.title, work.slug, work.arxiv_id or "", *(f"{e.tag} {e.title}" for e in entries)]
     claims = [f"{claim.statement} {claim.metric}" for claim in work.claims.all()]
     topics = [*(topic.name for topic in work.topics.all()), *(entry.category.name for entry in entries)]
-    abstract = getattr(work, "abstract", "")
+    abstract = work.abstract
     raw = {
         "names": " ".join(dict.fromkeys(names)),
         "people": " ".join(authorship.author.name for authorship in work.authorships.all()),

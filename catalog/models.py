@@ -2,7 +2,10 @@
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 from simple_history.models import HistoricalRecords
+
+from catalog import licences
 
 
 class Category(models.Model):
@@ -62,6 +65,12 @@ class Authorship(models.Model):
         return f"{self.author} of {self.work}"
 
 
+ARXIV_FIELDS = [
+    "abstract", "arxiv_version", "arxiv_updated", "arxiv_primary", "arxiv_categories", "arxiv_comment", "journal_ref",
+    "withdrawn", "licence", "licence_version", "arxiv_synced_at", "arxiv_differences",
+]  # fmt: skip
+
+
 class WorkQuerySet(models.QuerySet):
     """Works as pages need them."""
 
@@ -110,10 +119,25 @@ class Work(models.Model):
     metadata_source = models.CharField(max_length=400, blank=True)
     authors = models.ManyToManyField(Author, through=Authorship, related_name="works")
     topics = models.ManyToManyField(Topic, related_name="works")
+    # What arXiv says: a sync writes these and nobody else does, so people's forms and the history leave them out.
+    abstract = models.TextField(blank=True, editable=False)
+    arxiv_version = models.PositiveIntegerField(null=True, editable=False, help_text="the newest, so their number")
+    arxiv_updated = models.DateTimeField(null=True, editable=False, help_text="when the newest version came")
+    arxiv_primary = models.CharField(max_length=40, blank=True, editable=False)
+    arxiv_categories = models.JSONField(default=list, blank=True, editable=False)
+    arxiv_comment = models.TextField(blank=True, editable=False)
+    journal_ref = models.TextField(blank=True, editable=False)
+    withdrawn = models.BooleanField(default=False, editable=False)
+    licence = models.CharField(max_length=200, blank=True, editable=False, help_text="address of its licence")
+    licence_version = models.PositiveIntegerField(null=True, editable=False, help_text="the version it was asked for")
+    arxiv_synced_at = models.DateTimeField(null=True, editable=False)
+    arxiv_differences = models.JSONField(
+        default=list, blank=True, editable=False, help_text="[fact, ours, arXiv's]: people decide"
+    )
     bundled = models.CharField(max_length=16, blank=True, editable=False, help_text="digest of the file it came from")
 
     objects = WorkQuerySet.as_manager()
-    history = HistoricalRecords(m2m_fields=[authors, topics])
+    history = HistoricalRecords(m2m_fields=[authors, topics], excluded_fields=ARXIV_FIELDS)
 
     class Meta:
         ordering = ["slug"]
@@ -125,6 +149,11 @@ class Work(models.Model):
     def published_text(self) -> str:
         """The date as far as it is known: 2023-09-29, 2023-10, 2022 or nothing."""
         return self.published.isoformat()[: {"day": 10, "month": 7, "year": 4, "none": 0}[self.published_precision]]
+
+    @property
+    def licence_name(self) -> str:
+        """What the licence is called, or its address; empty if it is not known."""
+        return licences.name(self.licence)
 
 
 class Standing(models.Model):
@@ -278,3 +307,27 @@ class ListImport(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ArxivGate(models.Model):
+    """One row that every process asks before a request to arXiv: whose turn it is, from when on, and not at all."""
+
+    holder = models.CharField(max_length=32, blank=True, help_text="who is asking arXiv now")
+    free_at = models.DateTimeField(default=timezone.now, help_text="when the next request may begin")
+    frozen_until = models.DateTimeField(null=True, blank=True, help_text="after a 403 nothing is fetched for a day")
+    reason = models.CharField(max_length=300, blank=True)
+
+    def __str__(self) -> str:
+        return f"free at {self.free_at}"
+
+
+class ArxivAnswer(models.Model):
+    """What arXiv answered to an address: the same is asked once a day at most."""
+
+    digest = models.CharField(max_length=64, unique=True)
+    url = models.TextField()
+    body = models.BinaryField()
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.url

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from catalog import editing, feeds, import_views, views
+from catalog import arxiv_views, editing, feeds, import_views, views
 
 urlpatterns = [
     path("", views.index, name="index"),
@@ -15,5 +15,7 @@ urlpatterns = [
     path("papers/<slug:slug>/edit/<slug:part>/<int:pk>/remove/", editing.remove, name="edit-remove"),
     path("papers/<slug:slug>/history/", editing.changes, name="work-history"),
     path("papers/<slug:slug>/history/<slug:kind>/<int:number>/undo/", editing.undo, name="undo"),
+    path("arxiv/", arxiv_views.overview, name="arxiv"),
+    path("arxiv/add/", arxiv_views.add, name="arxiv-add"),
     path("feeds/works.atom", feeds.works, name="works-feed"),
 ]

