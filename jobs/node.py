@@ -19,7 +19,7 @@ from jobs import groups, supervise
 from jobs.disk import trouble
 from jobs.models import Node
 from jobs.sweep import end_left_overs
-from jobs.wake import wake_node
+from jobs.wake import wake_nodes
 
 logger = logging.getLogger(__name__)
 CONTROL: dict = {
@@ -84,7 +84,7 @@ def serve(node: Node, queues: str, concurrency: int) -> None:
         supervise.STOP.set()
 
     def begin(**kwargs) -> None:
-        wake_node(node)
+        wake_nodes([node])
 
     worker_shutting_down.connect(stop)
     worker_ready.connect(begin)

@@ -1,6 +1,7 @@
 """Wake-ups: a Celery message says "look at the queue", never what to run. Losing or doubling one changes nothing."""
 
 import logging
+from collections.abc import Iterable
 
 from celery import current_app
 from django.conf import settings
@@ -9,17 +10,31 @@ from kombu.exceptions import OperationalError
 from jobs.models import Node
 
 logger = logging.getLogger(__name__)
+PATIENCE_S = 1.0  # a visitor waits while this is sent, and the sweep sends it again anyway
 
 
 def wake(device: str) -> None:
     """Tell every live node of this device kind that a job waits. Without Redis the sweep does it later."""
-    for node in Node.objects.live().filter(device=device):
-        wake_node(node)
+    wake_nodes(Node.objects.live().filter(device=device))
 
 
-def wake_node(node: Node) -> None:
-    """Tell one node to look at the queue."""
+def wake_nodes(nodes: Iterable[Node]) -> None:
+    """Tell nodes to look at the queue; gives up at the first that cannot be told."""
+    options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | {
+        "socket_timeout": PATIENCE_S,
+        "socket_connect_timeout": PATIENCE_S,
+        "retry_on_timeout": False,
+    }
     try:
-        current_app.send_task("jobs.tasks.work", [node.name], queue=node.queue, expires=settings.SWEEP_S, retry=False)
+        with current_app.connection_for_write(connect_timeout=PATIENCE_S, transport_options=options) as connection:
+            for node in nodes:
+                current_app.send_task(
+                    "jobs.tasks.work",
+                    [node.name],
+                    queue=node.queue,
+                    expires=settings.SWEEP_S,
+                    retry=False,
+                    connection=connection,
+                )
     except OperationalError as error:
-        logger.warning("no wake-up sent to %s: %s", node.name, error)
+        logger.warning("no wake-up sent: %s", error)

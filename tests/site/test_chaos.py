@@ -34,8 +34,8 @@ for seed in range(%d):
 """
 WAKE = """
 from jobs.models import Node
-from jobs.wake import wake_node
-for node in [*Node.objects.all()] * 5: wake_node(node)
+from jobs.wake import wake_nodes
+wake_nodes([*Node.objects.all()] * 5)
 """
 
 

