@@ -1,21 +1,24 @@
-"""The catalogue as JSON, by the same search and filters as the list; curators change works and entries."""
+"""The catalogue as JSON, by the same search and filters as the list; what curators write of it has a history."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from ninja import Query, Router
+from ninja import Query, Router, Status
 
-from catalog import curation, schemas
+from catalog import changes, curation, schemas
 from catalog.listing import Listing
-from catalog.models import Entry, Work
+from catalog.models import Category, Claim, Entry, Link, Work
 from catalog.schemas import Filters, WorkDetail
 from catalog.selection import Selection, categories
 from catalog.versions import of_catalogue
-from config.rest import ApiRequest, Paging, Problem, Visitor, paged
+from config.rest import ApiRequest, Change, Paging, Problem, Visitor, paged
 
+WHY = "through the API"
+WRITE = Visitor("write")
 router = Router(tags=["catalogue"])
 
 
@@ -32,17 +35,13 @@ def said(listing: Listing) -> dict[str, list[str]]:
     return {"problems": listing.chosen.problems, "notes": listing.chosen.notes}
 
 
-def _works() -> Any:
-    return Work.objects.for_list().select_related("standing").prefetch_related("entries__work", "claims__work")
-
-
 @router.get("/works", response=schemas.Works)
 @of_catalogue
 def works(request: HttpRequest, response: HttpResponse, filters: Query[Filters], paging: Query[Paging]) -> dict:
     """Works of a selection, in its order."""
     listing = selected(request)
     order = listing.order()[paging.part].tolist()
-    found = _works().in_bulk(order)
+    found = schemas.whole_works().in_bulk(order)
     results = [found[pk] for pk in order if pk in found]
     return paged(request, response, paging, listing.work_count, results, **said(listing))
 
@@ -51,18 +50,7 @@ def works(request: HttpRequest, response: HttpResponse, filters: Query[Filters],
 @of_catalogue
 def work(request: HttpRequest, slug: str) -> Work:
     """One work with its claims."""
-    return get_object_or_404(_works(), slug=slug)
-
-
-@router.patch("/works/{slug}", response=WorkDetail, auth=Visitor("write"))
-def change_work(request: ApiRequest, slug: str, change: schemas.WorkChange) -> Work:
-    """Change facts of a work. For curators."""
-    _only_curators(request)
-    fields = change.dict(exclude_unset=True)
-    if "published" in fields:
-        fields["published"], fields["published_precision"] = schemas.read_date(fields["published"])
-    _change(get_object_or_404(Work, slug=slug), fields, request)
-    return _works().get(slug=slug)
+    return get_object_or_404(schemas.whole_works(), slug=slug)
 
 
 @router.get("/entries", response=schemas.Entries)
@@ -91,26 +79,6 @@ def _entry_pks(listing: Listing) -> np.ndarray:
 def entry(request: HttpRequest, entry_id: int) -> Entry:
     """One entry."""
     return get_object_or_404(Entry.objects.select_related("work", "category"), pk=entry_id)
-
-
-@router.patch("/entries/{entry_id}", response=schemas.EntryOut, auth=Visitor("write"))
-def change_entry(request: ApiRequest, entry_id: int, change: schemas.EntryChange) -> Entry:
-    """Change what the list says of a work. For curators."""
-    _only_curators(request)
-    found = get_object_or_404(Entry.objects.select_related("work", "category"), pk=entry_id)
-    return _change(found, change.dict(exclude_unset=True), request)
-
-
-def _only_curators(request: ApiRequest) -> None:
-    if not curation.is_curator(request.user):
-        raise Problem(403, "only curators change works and entries")
-
-
-def _change(row: Work | Entry, fields: dict[str, Any], request: ApiRequest) -> Any:
-    try:
-        return curation.change(row, fields, request.user, "through the API")
-    except ValidationError as error:
-        raise Problem(422, " ".join(error.messages)) from None
 
 
 @router.get("/categories", response=schemas.Categories)
@@ -156,3 +124,113 @@ def search(request: HttpRequest, response: HttpResponse, filters: Query[Filters]
         facets=facets,
         **said(listing),
     )
+
+
+def _curated(request: ApiRequest, write: Callable[..., Any], *args: Any) -> Any:
+    """Write as this curator; what cannot be is a problem."""
+    try:
+        return write(*args, request.user, WHY)
+    except ValidationError as error:
+        raise Problem(422, " ".join(error.messages)) from None
+
+
+def _only_curators(request: ApiRequest) -> None:
+    if not curation.is_curator(request.user):
+        raise Problem(403, "only curators change the catalogue")
+
+
+def _given(change: Change) -> dict[str, Any]:
+    return change.dict(exclude_unset=True)
+
+
+@router.patch("/works/{slug}", response=schemas.WorkDetail, auth=WRITE)
+def change_work(request: ApiRequest, slug: str, change: changes.WorkChange) -> Work:
+    """Change facts of a work. For curators."""
+    _only_curators(request)
+    fields = _given(change)
+    if "published" in fields:
+        fields["published"], fields["published_precision"] = changes.read_date(fields["published"])
+    _curated(request, curation.change, get_object_or_404(Work, slug=slug), fields)
+    return schemas.whole_works().get(slug=slug)
+
+
+@router.post("/works/{slug}/entries", response={201: schemas.EntryOut}, auth=WRITE)
+def add_entry(request: ApiRequest, slug: str, new: changes.EntryNew) -> Status:
+    """List a work in a category, after the others. For curators."""
+    _only_curators(request)
+    work, fields = get_object_or_404(Work, slug=slug), new.dict()
+    category = Category.objects.filter(slug=fields.pop("category")).first()
+    if category is None:
+        raise Problem(422, f"category: there is no category {new.category[:80]!r}")
+    entry = Entry(work=work, category=category, position=curation.next_position(category.entries.all()), **fields)
+    return Status(201, _curated(request, curation.add, entry))
+
+
+@router.patch("/entries/{entry_id}", response=schemas.EntryOut, auth=WRITE)
+def change_entry(request: ApiRequest, entry_id: int, change: changes.EntryChange) -> Entry:
+    """Change what the list says of a work. For curators."""
+    _only_curators(request)
+    return _curated(request, curation.change, get_object_or_404(Entry, pk=entry_id), _given(change))
+
+
+@router.delete("/entries/{entry_id}", response={204: None}, auth=WRITE)
+def remove_entry(request: ApiRequest, entry_id: int) -> Status:
+    """Take an entry and its links from the list; the work's history brings it back. For curators."""
+    _only_curators(request)
+    _curated(request, curation.remove, get_object_or_404(Entry, pk=entry_id))
+    return Status(204, None)
+
+
+@router.post("/entries/{entry_id}/links", response={201: schemas.LinkOut}, auth=WRITE)
+def add_link(request: ApiRequest, entry_id: int, new: changes.LinkNew) -> Status:
+    """Add a link to an entry. For curators."""
+    _only_curators(request)
+    entry = get_object_or_404(Entry, pk=entry_id)
+    link = Link(entry=entry, position=curation.next_position(entry.links.all()), **new.dict())
+    return Status(201, _curated(request, curation.add, link))
+
+
+@router.patch("/links/{link_id}", response=schemas.LinkOut, auth=WRITE)
+def change_link(request: ApiRequest, link_id: int, change: changes.LinkChange) -> Link:
+    """Change a link. For curators."""
+    _only_curators(request)
+    return _curated(request, curation.change, get_object_or_404(Link, pk=link_id), _given(change))
+
+
+@router.delete("/links/{link_id}", response={204: None}, auth=WRITE)
+def remove_link(request: ApiRequest, link_id: int) -> Status:
+    """Take a link away. For curators."""
+    _only_curators(request)
+    _curated(request, curation.remove, get_object_or_404(Link, pk=link_id))
+    return Status(204, None)
+
+
+@router.post("/works/{slug}/claims", response={201: schemas.ClaimOut}, auth=WRITE)
+def add_claim(request: ApiRequest, slug: str, new: changes.ClaimNew) -> Status:
+    """Add a claim to a work, after the others. For curators."""
+    _only_curators(request)
+    work = get_object_or_404(Work, slug=slug)
+    claim = Claim(work=work, position=curation.next_position(work.claims.all()), **new.dict())
+    return Status(201, _curated(request, curation.add, claim))
+
+
+@router.patch("/works/{slug}/claims/{key}", response=schemas.ClaimOut, auth=WRITE)
+def change_claim(request: ApiRequest, slug: str, key: str, change: changes.ClaimChange) -> Claim:
+    """Change a claim. For curators."""
+    _only_curators(request)
+    return _curated(request, curation.change, get_object_or_404(Claim, work__slug=slug, key=key), _given(change))
+
+
+@router.delete("/works/{slug}/claims/{key}", response={204: None}, auth=WRITE)
+def remove_claim(request: ApiRequest, slug: str, key: str) -> Status:
+    """Take a claim away; the work's history brings it back. For curators."""
+    _only_curators(request)
+    _curated(request, curation.remove, get_object_or_404(Claim, work__slug=slug, key=key))
+    return Status(204, None)
+
+
+@router.patch("/categories/{slug}", response=schemas.CategoryName, auth=WRITE)
+def change_category(request: ApiRequest, slug: str, change: changes.CategoryChange) -> Category:
+    """Rename a category; its slug, which addresses hold, stays. For curators."""
+    _only_curators(request)
+    return _curated(request, curation.change, get_object_or_404(Category, slug=slug), _given(change))

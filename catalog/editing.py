@@ -44,7 +44,7 @@ def for_curators(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespons
 def facts(request: Any, slug: str) -> HttpResponse:
     """Title, date, addresses, authors, topics."""
     work = get_object_or_404(Work, slug=slug)
-    form = WorkForm(request.POST or None, instance=work, auto_id="facts-%s")
+    form = WorkForm(_sent(request), instance=work, auto_id="facts-%s")
     return _edit(request, Work.objects.get(pk=work.pk), form, "facts")
 
 
@@ -56,7 +56,12 @@ def new(request: Any, slug: str, part: str) -> HttpResponse:
     model, form_class, _ = _part(part)
     instance = model() if model is Link else model(work=work)
     initial = {"entry": request.GET.get("entry", "")} if model is Link else {}
-    form = form_class(request.POST or None, instance=instance, initial=initial, **_options(work, part, "new"))
+    form = form_class(
+        _sent(request),
+        instance=instance,
+        initial=initial,
+        **_options(work, part, "new"),
+    )
     return _edit(request, work, form, part)
 
 
@@ -65,7 +70,7 @@ def new(request: Any, slug: str, part: str) -> HttpResponse:
 def edit(request: Any, slug: str, part: str, pk: int) -> HttpResponse:
     """One entry, link or claim."""
     work, row = _row(slug, part, pk)
-    form = _part(part)[1](request.POST or None, instance=row, **_options(work, part, str(pk)))
+    form = _part(part)[1](_sent(request), instance=row, **_options(work, part, str(pk)))
     return _edit(request, work, form, part)
 
 
@@ -80,6 +85,10 @@ def remove(request: Any, slug: str, part: str, pk: int) -> HttpResponse:
         messages.success(request, f"The {word} was removed. The history of this work brings it back.")
         return redirect("paper", slug=slug)
     return render(request, "catalog/remove.html", {"work": work, "row": row, "word": word})
+
+
+def _sent(request: HttpRequest) -> Any:
+    return request.POST if request.method == "POST" else None
 
 
 def _part(part: str) -> tuple[Any, Any, str]:

@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 from django.utils.text import slugify
 
 from catalog import arxiv_ids, curation
+from catalog.changes import MONTH, read_date
 from catalog.models import Claim, Entry, Link, Work
-from catalog.schemas import MONTH, read_date
 
 UNDATED = (datetime.date(1, 1, 1), Work.Precision.NONE)
 LONG = forms.Textarea(attrs={"rows": 3})
@@ -55,7 +55,7 @@ class WorkForm(Curated):
     """Facts of a work, its authors and topics included."""
 
     published = forms.CharField(required=False, help_text="YYYY, YYYY-MM or YYYY-MM-DD, as far as it is known")
-    url = Web()
+    url = Web(label="Address")
     authors = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 4}), help_text="one a line")
     topics = forms.CharField(required=False, help_text="kv-cache, attention, …")
 
@@ -63,6 +63,7 @@ class WorkForm(Curated):
         model = Work
         fields = ["title", "kind", "published", "venue", "url", "arxiv_id", "doi", "authors_complete",
                   "metadata_verified"]  # fmt: skip
+        labels = {"arxiv_id": "arXiv id", "doi": "DOI", "metadata_verified": "Facts verified"}
 
     field_order = ["title", "kind", "published", "venue", "url", "arxiv_id", "doi", "authors", "authors_complete",
                    "topics", "metadata_verified"]  # fmt: skip
@@ -103,10 +104,15 @@ class WorkForm(Curated):
     def _post_clean(self) -> None:
         """The instance is not touched: authors and topics are no fields of it, and a date is two."""
 
+    def said(self) -> dict[str, Any]:
+        """All that the form says, the date with how far it is known."""
+        told = {name: value for name, value in self.cleaned_data.items() if name != "reason"}
+        return told | {"published_precision": self.precision}
+
     def fields_of(self) -> dict[str, Any]:
-        """The date with how far it is known."""
-        fields = super().fields_of()
-        return fields | ({"published_precision": self.precision} if "published" in fields else {})
+        """What was changed of it."""
+        changed = {*self.changed_data, *(("published_precision",) if "published" in self.changed_data else ())}
+        return {name: value for name, value in self.said().items() if name in changed}
 
 
 class EntryForm(Curated):

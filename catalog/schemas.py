@@ -1,20 +1,13 @@
 """What the API says of works, entries, categories and claims."""
 
 import datetime
-import re
-from typing import Annotated
 
-from django.core.exceptions import ValidationError
-from django.core.validators import URLValidator
 from django.urls import reverse
 from ninja import Field, Schema
-from pydantic import AfterValidator, StringConstraints
 
-from catalog.models import Claim, Entry, Work
+from catalog.models import Claim, Entry, Work, WorkQuerySet
 from catalog.selection import DEVICES, OUTCOMES, SORTS
-from config.rest import Change, Line, Page
-
-DATE = re.compile(r"\d{4}(-\d\d){0,2}")
+from config.rest import Page
 
 
 class Filters(Schema):
@@ -41,6 +34,7 @@ class Filters(Schema):
 class LinkOut(Schema):
     """A link of an entry, as the list has it."""
 
+    id: int
     role: str
     label: str
     url: str
@@ -78,6 +72,14 @@ class CategoryOut(Schema):
     name: str
     position: int
     works: int = Field(description="how many works of the selection it has")
+
+
+class CategoryName(Schema):
+    """A heading of the list by itself."""
+
+    slug: str
+    name: str
+    position: int
 
 
 class ClaimOut(Schema):
@@ -225,46 +227,7 @@ class Search(Selected):
     facets: list[FacetOut]
 
 
-def _web_address(text: str) -> str:
-    try:
-        URLValidator(schemes=["http", "https"])(text)
-    except ValidationError:
-        raise ValueError("expected an address that begins with http:// or https://") from None
-    return text
-
-
-def read_date(text: str) -> tuple[datetime.date, str]:
-    """A date as far as it is known, and how far: 2023-09-29, 2023-10 or 2022."""
-    if not DATE.fullmatch(text):
-        raise ValueError("expected YYYY, YYYY-MM or YYYY-MM-DD")
-    parts = [int(part) for part in text.split("-")]
-    return datetime.date(*(parts + [1, 1])[:3]), ("year", "month", "day")[len(parts) - 1]
-
-
-def _date(text: str) -> str:
-    read_date(text)
-    return text
-
-
-MONTH = r"^\d{4}-(0[1-9]|1[0-2])$"
-Month = Annotated[str, StringConstraints(pattern=MONTH)]
-
-
-class WorkChange(Change):
-    """What a curator changes of a work."""
-
-    title: Annotated[Line, StringConstraints(min_length=1, max_length=400)] | None = None
-    venue: Annotated[Line, StringConstraints(max_length=200)] | None = None
-    url: Annotated[Line, StringConstraints(max_length=400), AfterValidator(_web_address)] | None = None
-    published: Annotated[str, AfterValidator(_date)] | None = Field(None, description="YYYY, YYYY-MM or YYYY-MM-DD")
-
-
-class EntryChange(Change):
-    """What a curator changes of an entry."""
-
-    tag: Annotated[Line, StringConstraints(max_length=120)] | None = None
-    title: Annotated[Line, StringConstraints(min_length=1, max_length=400)] | None = None
-    month: Month | None = None
-    bold: bool | None = None
-    stars: int | None = Field(None, ge=0, le=5)
-    highlights: int | None = Field(None, ge=0, le=5)
+def whole_works() -> WorkQuerySet:
+    """Works with all that WorkDetail says of them."""
+    works = Work.objects.for_list().select_related("standing")
+    return works.prefetch_related("entries__work", "claims__work")

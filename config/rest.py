@@ -2,7 +2,7 @@
 
 import hashlib
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -10,7 +10,7 @@ from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 from ninja import Field, Schema
 from ninja.utils import check_csrf
-from pydantic import ConfigDict, StringConstraints, field_validator
+from pydantic import ConfigDict, StringConstraints, ValidationInfo, field_validator
 
 SCOPES = ("read", "run", "write")  # each may what those before it may
 LARGEST = 200
@@ -85,11 +85,12 @@ class Change(Schema):
     """Fields to change; those left out stay, those that are none of it are refused."""
 
     model_config = ConfigDict(extra="forbid")
+    may_be_null: ClassVar[tuple[str, ...]] = ()
 
     @field_validator("*", mode="before")
     @classmethod
-    def _given(cls, value: Any) -> Any:
-        if value is None:
+    def _given(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name not in cls.may_be_null:
             raise ValueError("expected a value, got null; leave the field out to keep what it has")
         return value
 

@@ -25,7 +25,7 @@ def test_commands_name_what_there_is(page):
     assert set(re.findall(r"(?:^|`)(?:[A-Z_]+=\S+ )?make ([a-z]+)\b", text, re.M)) <= targets
     ours = {
         path.stem
-        for app in ("catalog", "exports", "jobs", "reproductions")
+        for app in ("catalog", "exports", "jobs", "readers", "reproductions")
         for path in (ROOT / app).glob("management/commands/*.py")
     }
     for command in re.findall(r"manage\.py (\w+)", text):

@@ -218,6 +218,42 @@ def test_a_curator_changes_works_and_entries(curator):
     assert "vllm" in [work["slug"] for work in get(curator, "/works?stars=5").json()["results"]]
 
 
+def test_a_curator_writes_claims_links_entries_and_names(curator):
+    new = {"key": "speed", "statement": "Twice as fast", "direction": "about", "value": 2.0, "unit": "x"}
+    claim = send(curator, "POST", "/works/vllm/claims", new, 201).json()
+    assert claim["work"] == "vllm" and claim["value"] == 2.0
+    assert "already" in is_problem(send(curator, "POST", "/works/vllm/claims", new, 422))["detail"]
+    for wrong in ({"direction": "up"}, {"value": "many"}, {"statement": " "}, {"key": "A b"}, {"source": "x"}):
+        is_problem(send(curator, "POST", "/works/vllm/claims", new | {"key": "other"} | wrong, 422))
+    changed = send(curator, "PATCH", "/works/vllm/claims/speed", {"value": None, "direction": "trend"}, 200).json()
+    assert changed["value"] is None
+    is_problem(send(curator, "PATCH", "/works/vllm/claims/speed", {"unit": None}, 422))
+    send(curator, "DELETE", "/works/vllm/claims/speed", "", 204)
+    is_problem(send(curator, "DELETE", "/works/vllm/claims/speed", "", 404))
+
+    work = get(curator, "/works/vllm").json()
+    free = next(c["slug"] for c in get(curator, "/categories").json()["results"]
+                if c["slug"] not in [e["category"] for e in work["entries"]])  # fmt: skip
+    listed_new = {"category": free, "title": "T", "month": "2024-01", "stars": 4}
+    entry = send(curator, "POST", "/works/vllm/entries", listed_new, 201).json()
+    is_problem(send(curator, "POST", "/works/vllm/entries", listed_new, 422))
+    is_problem(send(curator, "POST", "/works/vllm/entries", listed_new | {"category": "nothing"}, 422))
+    link = {"role": "code", "label": "x", "url": "https://example.org/x"}
+    made = send(curator, "POST", f"/entries/{entry['id']}/links", link, 201).json()
+    assert send(curator, "PATCH", f"/links/{made['id']}", {"label": "y"}, 200).json() == made | {"label": "y"}
+    assert get(curator, f"/entries/{entry['id']}").json()["links"] == [made | {"label": "y"}]
+    is_problem(send(curator, "POST", f"/entries/{entry['id']}/links", link | {"url": "x"}, 422))
+    send(curator, "DELETE", f"/links/{made['id']}", "", 204)
+    send(curator, "DELETE", f"/entries/{entry['id']}", "", 204)
+    is_problem(get(curator, f"/entries/{entry['id']}", 404))
+
+    assert send(curator, "PATCH", f"/categories/{free}", {"name": "Other words"}, 200).json()["slug"] == free
+    assert "Other words" in curator.get("/").content.decode()
+    data = send(curator, "PATCH", "/works/vllm", {"authors": ["B", "A"], "topics": ["new"]}, 200).json()
+    assert data["authors"] == ["B", "A"] and data["topics"] == ["new"]
+    is_problem(send(curator, "PATCH", "/works/vllm", {"authors": ["B", "B"]}, 422))
+
+
 def test_reading_runs_and_verdicts(client, reproduction):  # noqa: F811
     run = finished_run(reproduction, error=1.0)
     assert get(client, "/runs?work=flashattention").json()["results"][0]["id"] == run.pk

@@ -34,7 +34,11 @@ def filled(response) -> dict:
     """What the page's form holds, as a browser would send it."""
     form = response.context["form"]
     found = {name: bound.value() for name, bound in ((b.name, b) for b in form)}
-    return {name: "on" if value is True else value for name, value in found.items() if value not in (None, False)}
+    return {
+        name: "on" if value is True else value
+        for name, value in found.items()
+        if value is not None and value is not False
+    }
 
 
 def test_the_links_lead_to_forms_for_curators_alone(client, settings, work):
