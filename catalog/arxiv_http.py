@@ -64,9 +64,8 @@ class Polite(HTTPAdapter):
         url = request.url or ""
         request.headers["User-Agent"] = USER_AGENT
         kwargs |= {"stream": True, "timeout": TIMEOUT_S}
-        known = ArxivAnswer.objects.filter(digest=_digest(url), at__gt=timezone.now() - REMEMBERED).first()
-        if known:
-            return _response(request, 200, bytes(known.body))
+        if (known := _remembered(url)) is not None:
+            return _response(request, 200, known)
         for tried in range(TRIES):
             try:
                 return self._once(request, tried, *args, **kwargs)
@@ -77,6 +76,9 @@ class Polite(HTTPAdapter):
     def _once(self, request: requests.PreparedRequest, tried: int, *args: Any, **kwargs: Any) -> requests.Response:
         url = request.url or ""
         with turn(gap_s(url), self.patience_s) as held:
+            if (known := _remembered(url)) is not None:  # another process has asked while this one waited
+                held.pause_s = 0
+                return _response(request, 200, known)
             later_s = held.pause_s * 2 ** (tried + 1)  # after a failure that names no time itself
             try:
                 answer = super().send(request, *args, **kwargs)
@@ -145,11 +147,12 @@ def _said(body: bytes) -> str:
 
 
 def _retry_after_s(text: str, otherwise: float) -> float:
-    """Seconds from now, of a Retry-After that gives seconds or a date."""
+    """Seconds from now, of a Retry-After that gives seconds or a date; a day at most."""
     if text.strip().isdigit():
-        return float(text)
+        return min(float(text), REMEMBERED.total_seconds())
     try:
-        return max(0.0, (parsedate_to_datetime(text) - timezone.now()).total_seconds())
+        asked = (parsedate_to_datetime(text) - timezone.now()).total_seconds()
+        return min(max(0.0, asked), REMEMBERED.total_seconds())
     except (ValueError, TypeError):
         return otherwise
 
@@ -164,6 +167,12 @@ def _cause(error: Exception) -> str:
 
 def _digest(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()
+
+
+def _remembered(url: str) -> bytes | None:
+    since = timezone.now() - REMEMBERED
+    known = ArxivAnswer.objects.filter(digest=_digest(url), at__gt=since).first()
+    return bytes(known.body) if known else None
 
 
 def _remember(url: str, body: bytes) -> None:

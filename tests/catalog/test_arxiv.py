@@ -102,7 +102,7 @@ def test_what_people_wrote_stays_and_what_differs_is_told(arxiv):
     assert (made.title, made.doi, made.bundled) == ("Sinks: a paper", "10.2/y", "digest")
     assert [a.author.name for a in made.authorships.all()] == ["Ann Author", "Bob Böse"]
     assert [fact for fact, *_ in made.arxiv_differences] == ["title", "authors", "DOI"]
-    assert "the title differs, ours stays: 'Sinks: a paper'; arXiv has 'Another title'" in told
+    assert "differs in title, ours stays: 'Sinks: a paper'; arXiv has 'Another title'" in told
 
 
 def test_case_and_accents_are_no_difference_and_gaps_are_filled(arxiv):

@@ -50,6 +50,12 @@ def test_the_gap_holds_over_processes_and_a_403_stops_them_all(tmp_path, databas
         gaps = [after.began - before.ended for before, after in pairwise(seen)]
         assert min(gaps) >= GAP_S, gaps
 
+        arxiv.papers["2401.00008"] = Paper("Paper 8")
+        for process in [start("--add", "2401.00008") for _ in range(2)]:
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0 and "Traceback" not in err, err
+        assert len(arxiv.seen) == 11, "both asked for the same, so arXiv was asked once"
+
         arxiv.faults = [(403, "")]
         arxiv.papers["2401.00009"] = Paper("Paper 9")
         stopped = [start("--add", "2401.00009", *more) for more in ([], ["2401.00001"], ["2401.00002"])]
@@ -57,4 +63,4 @@ def test_the_gap_holds_over_processes_and_a_403_stops_them_all(tmp_path, databas
             _, err = process.communicate(timeout=120)
             assert process.returncode == 1
             assert "nothing is fetched from arXiv until" in err and "Traceback" not in err
-        assert len(arxiv.seen) == 10, "one was refused, the others did not ask"
+        assert len(arxiv.seen) == 12, "one was refused, the others did not ask"

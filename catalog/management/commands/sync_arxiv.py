@@ -41,9 +41,12 @@ class Command(BaseCommand):
         """Add those that are not in the list."""
         known = set(Work.objects.filter(arxiv_id__in=ids).values_list("arxiv_id", flat=True))
         for found in arxiv_client.metadata([number for number in ids if number not in known]):
-            work = arxiv_sync.add(found, None, None, None)
             known.add(found.arxiv_id)
-            self.stdout.write(f"{found.arxiv_id}: added as {work.slug}")
+            try:
+                work = arxiv_sync.add(found, None, None, None)
+                self.stdout.write(f"{found.arxiv_id}: added as {work.slug}")
+            except arxiv_sync.Exists as exists:  # somebody else was first
+                self.stdout.write(f"{found.arxiv_id}: {exists}")
         if unknown := sorted(set(ids) - known):
             raise CommandError(f"arXiv does not know {', '.join(unknown)}", returncode=2)
 
@@ -64,7 +67,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{number}: {'; '.join(news)}")
         for number, found in report.differences.items():
             for fact, ours, theirs in found:
-                self.stdout.write(f"{number}: the {fact} differs, ours stays: {ours!r}; arXiv has {theirs!r}")
+                self.stdout.write(f"{number}: differs in {fact}, ours stays: {ours!r}; arXiv has {theirs!r}")
         for number in report.missing:
             self.stdout.write(f"{number}: arXiv does not know it")
         self.stdout.write(
