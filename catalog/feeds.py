@@ -55,12 +55,12 @@ def _feed(request: HttpRequest, listing: Listing) -> Feed:
     asked = [selection.q.strip(), *(f"{name}: {value}" for name, value in sorted(selection.filters.items()))]
     said = [*listing.chosen.notes, *(f"not understood: {problem}" for problem in listing.chosen.problems)]
     return Feed(
-        title=_clean(" · ".join(["New works", *filter(None, asked)])),
+        title=clean(" · ".join(["New works", *filter(None, asked)])),
         link=request.build_absolute_uri(reverse("index") + address.rstrip("?")),
         description=None,
-        subtitle=_clean(" · ".join(said)) or None,
+        subtitle=clean(" · ".join(said)) or None,
         feed_url=request.build_absolute_uri(),
-        feed_guid=_name(f"feed {address}"),
+        feed_guid=named(f"feed {address}"),
         author_name="Claimcheck",
         language="en",
     )
@@ -74,18 +74,18 @@ def _add(feed: Feed, request: HttpRequest, work: Work) -> None:
     categories = [entry.category.name for entry in work.entries.all()]
     summary = ". ".join(filter(None, [", ".join(authors), work.venue, ", ".join(categories)]))
     feed.add_item(
-        title=_clean(work.title),
+        title=clean(work.title),
         link=request.build_absolute_uri(reverse("paper", args=[work.slug])),
-        description=_plain(summary),
-        unique_id=_name(f"work {work.slug}"),
+        description=plain(summary),
+        unique_id=named(f"work {work.slug}"),
         pubdate=_moment(work.published),
         updateddate=max(_moment(listed), _moment(work.published)),
-        author_name=_clean(", ".join(authors)) or None,
-        categories=[_clean(topic.name) for topic in work.topics.all()],
+        author_name=clean(", ".join(authors)) or None,
+        categories=[clean(topic.name) for topic in work.topics.all()],
     )
 
 
-def _name(text: str) -> str:
+def named(text: str) -> str:
     """The same on every host and for ever."""
     return f"urn:uuid:{uuid.uuid5(NAMES, text)}"
 
@@ -94,11 +94,11 @@ def _moment(date: datetime.date) -> datetime.datetime:
     return datetime.datetime.combine(date, datetime.time(), datetime.UTC)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without what XML cannot hold."""
     return NO_XML.sub("", text)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Plain text where a feed has HTML."""
-    return _clean(text).replace("&", "&amp;").replace("<", "&lt;")
+    return clean(text).replace("&", "&amp;").replace("<", "&lt;")

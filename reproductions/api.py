@@ -101,12 +101,12 @@ def start_run(request: ApiRequest, response: HttpResponse, slug: str, asked: sch
     """Queue a run: 201. Where an identical one has finished it is given instead, with 200, unless `again` is true."""
     found = _reproduction(slug)
     changes = {name: _text(name, value) for name, value in asked.parameters.items()}
-    wish: dict[str, Any] = {"size": asked.size, "device": asked.device, "changes": changes}
+    wish: dict[str, Any] = {"size": asked.size, "device": asked.device, "changes": changes, "seed": asked.seed}
     try:
         same = None if asked.again else services.identical(found, **wish)
-        if same and same.seed == asked.seed:
+        if same:
             return Status(200, same)
-        run = services.start_run(found, **wish, user=request.user, seed=asked.seed)
+        run = services.start_run(found, **wish, user=request.user)
     except services.TooMany as refused:
         raise Problem(429, str(refused)) from None
     except services.Refused as refused:

@@ -13,6 +13,11 @@ def svg(plot: dict, rows: list[dict], theme: str) -> str:
     return _draw(json.dumps(vega(plot, rows, theme)))
 
 
+def svg_of(specification: dict) -> str:
+    """The SVG of any Vega-Lite specification."""
+    return _draw(json.dumps(specification))
+
+
 @lru_cache(maxsize=64)
 def _draw(specification: str) -> str:
     return vl_convert.vegalite_to_svg(specification, vl_version="6.4")

@@ -7,8 +7,6 @@ from catalog import index
 from reproductions.models import Reproduction, Run
 from reproductions.spec import NOT_TESTABLE, Untested
 
-SIZE_ORDER = {"cpu": 0, "full": 1}
-
 
 def refresh(reproduction: Reproduction) -> None:
     """Choose anew and store, so that the list needs no query a row."""
@@ -29,9 +27,9 @@ def choose(reproduction: Reproduction) -> Iterable[dict]:
     """One entry a check and device, in the order of the checks; claims no run can test are not among them."""
     best: dict[str, Run] = {}
     runs = reproduction.runs.evidence().filter(spec_hash=reproduction.spec_hash)
-    for run in runs.prefetch_related("verdicts").select_related("job").order_by("pk"):
+    for run in runs.prefetch_related("verdicts").select_related("job").order_by("job__ended_at", "pk"):
         held = best.get(run.device_name)
-        if held is None or _rank(run) >= _rank(held):
+        if held is None or run.rank >= held.rank:
             best[run.device_name] = run
     for i, check in enumerate(reproduction.checks):
         if isinstance(check, Untested):
@@ -40,10 +38,6 @@ def choose(reproduction: Reproduction) -> Iterable[dict]:
             for verdict in run.verdicts.all():
                 if verdict.position == i and not _lacked_device(verdict, run):
                     yield _headline(verdict, run, device_name)
-
-
-def _rank(run: Run) -> tuple:
-    return (run.scale == "paper", SIZE_ORDER.get(run.size, -1))
 
 
 def _lacked_device(verdict, run: Run) -> bool:
@@ -73,5 +67,6 @@ def _headline(verdict, run: Run, device_name: str) -> dict:
         "size": run.size,
         "device": run.device,
         "device_name": device_name,
+        "recorded": bool(run.record),
         "ended_at": run.job.ended_at.isoformat() if run.job.ended_at else "",
     }

@@ -1,5 +1,8 @@
 """Reproductions, their runs and the verdicts, as rows. What a claim did is told here; how a process ended, in jobs."""
 
+import uuid
+from collections import Counter
+
 from django.db import models
 from django.utils.functional import cached_property
 
@@ -7,6 +10,8 @@ from catalog.models import Work
 from jobs.models import Job
 from reproductions.parameters import expected, text
 from reproductions.spec import NOT_TESTABLE, WORST_FIRST, Check, Untested, check_from_json, worst
+
+SIZE_ORDER = {"cpu": 0, "full": 1}
 
 
 class Reproduction(models.Model):
@@ -92,7 +97,7 @@ class RunQuerySet(models.QuerySet):
 
     def for_list(self) -> "RunQuerySet":
         """With all that a row of the runs table shows."""
-        return self.select_related("job__user", "reproduction__work").defer("rows", "environment")
+        return self.select_related("job__user", "reproduction__work").defer("rows")
 
     def evidence(self) -> "RunQuerySet":
         """Finished runs that may stand as a headline: not smoke, and with the size's own parameters."""
@@ -113,6 +118,9 @@ class Run(models.Model):
     spec_hash = models.CharField(max_length=16)
     checks = models.JSONField(help_text="the checks it is judged by, as they were when it was asked for")
 
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False, help_text="the same wherever it is known")
+    record = models.CharField(max_length=120, blank=True, help_text="the file of records/ that it was loaded from")
+    record_digest = models.CharField(max_length=64, blank=True, help_text="of that file and of the judge")
     environment = models.JSONField(default=dict)
     rows = models.JSONField(default=list)
     seconds = models.FloatField(null=True)
@@ -146,6 +154,17 @@ class Run(models.Model):
     def device_name(self) -> str:
         """What it ran on, by name."""
         return self.environment.get("device_name") or self.device
+
+    @property
+    def outcome_counts(self) -> list[tuple[str, int]]:
+        """(outcome, how many checks), the worst first."""
+        counts = Counter(verdict.outcome for verdict in self.verdicts.all())
+        return [(name, counts[name]) for name in WORST_FIRST if counts[name]]
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """How much it says as evidence: the paper's scale before a reduced one, then the larger size."""
+        return self.scale == "paper", SIZE_ORDER.get(self.size, -1)
 
     @property
     def is_stale(self) -> bool:

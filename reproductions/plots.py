@@ -94,8 +94,33 @@ def vega(plot: dict, rows: Sequence[dict], theme: str = "light") -> dict:
         "height": 260,
         "data": {"values": values},
         "layer": layers,
-        "config": _config(theme),
+        "config": config(theme),
     }
+
+
+def overlaid(plot: dict, runs: dict[str, Sequence[dict]], theme: str = "light") -> dict:
+    """The drawing of `plot` over the rows of several runs, told by name: lines by their dashes, bars side by side."""
+    drawn = vega(plot, [row for rows in runs.values() for row in rows], theme)
+    series = plot["color"]
+    values = []
+    for name, rows in runs.items():
+        for row in rows_of(plot, rows):
+            both = f"{row[series]}, {name}" if series else name
+            values.append(row | {"run": name, "of run": both})
+    drawn["data"]["values"] = values
+    for layer in drawn["layer"]:
+        encoding, mark = layer["encoding"], layer["mark"]["type"]
+        if series is None:
+            encoding["color"] = {"field": "run", "type": "nominal", "title": None}
+        if mark == "bar":
+            encoding["xOffset"] = {"field": "of run"}
+            encoding["y"] = encoding["y"] | {"stack": None}
+            encoding["opacity"] = {"field": "run", "type": "nominal", "title": None, "scale": {"range": [1, 0.5]}}
+        else:
+            channel = "strokeDash" if mark == "line" else "shape"
+            encoding[channel] = {"field": "run", "type": "nominal", "title": None}
+            encoding["detail"] = {"field": "of run"}
+    return drawn
 
 
 def _ticks(measured: list[float], name: str) -> dict:
@@ -105,7 +130,8 @@ def _ticks(measured: list[float], name: str) -> dict:
     return {"format": "~s"} if measured and measured[-1] >= 1e5 else {}
 
 
-def _config(theme: str) -> dict:
+def config(theme: str) -> dict:
+    """The look of every drawing."""
     ink, rule = INK[theme]
     axis = {
         "labelColor": ink,
@@ -127,5 +153,13 @@ def _config(theme: str) -> dict:
         "line": {"color": PALETTE[theme][0]},
         "point": {"color": PALETTE[theme][0]},
         "title": {"color": ink, "fontSize": 13, "anchor": "start", "fontWeight": 600},
-        "legend": {"labelColor": ink, "titleColor": ink, "orient": "bottom", "labelFontSize": 11, "symbolOpacity": 1},
+        "legend": {
+            "labelColor": ink,
+            "titleColor": ink,
+            "orient": "bottom",
+            "labelFontSize": 11,
+            "symbolOpacity": 1,
+            "symbolBaseFillColor": ink,
+            "symbolBaseStrokeColor": ink,
+        },
     }

@@ -1,6 +1,7 @@
 """What the API says of reproductions, runs and verdicts."""
 
 import datetime
+import uuid
 from typing import Any, Literal
 
 from ninja import Field, Schema
@@ -66,6 +67,8 @@ class RunOut(Schema):
     scale: str
     spec_hash: str
     is_stale: bool = Field(description="whether the reproduction has changed since")
+    record: str = Field(description="the file of the project's records that it came with; empty for a run of here")
+    uid: uuid.UUID
     status: str = Field(alias="job.status")
     code: str = Field(alias="job.code", description="of a failure")
     reason: str = Field(alias="job.reason")

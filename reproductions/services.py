@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -68,10 +69,25 @@ def start_run(
         )
 
 
-def identical(reproduction: Reproduction, *, size: str, device: str, changes: dict[str, str]) -> Run | None:
-    """The newest finished run that had the same reproduction, size, parameters and kind of device; Refused as above."""
+def rerun(run: Run, user: User | None) -> Run:
+    """Queue it once more: the same size, device and seed, and its own parameters where they were changed. Of a size's
+    own, the present ones count. Refused as above.
+    """
+    changes = {name: parameters.text(value) for name, value in run.parameters.items()} if run.customised else {}
+    asked: dict[str, Any] = {"size": run.size, "device": run.device, "seed": run.seed, "changes": changes}
+    return start_run(run.reproduction, **asked, user=user)
+
+
+def identical(
+    reproduction: Reproduction, *, size: str, device: str, changes: dict[str, str], seed: int = 0
+) -> Run | None:
+    """The newest finished run that had the same reproduction, size, parameters, seed and kind of device; Refused as
+    above.
+    """
     resolved = _checked(reproduction, size, device, changes)
-    same = reproduction.runs.filter(size=size, device=device, spec_hash=reproduction.spec_hash, parameters=resolved)
+    same = reproduction.runs.filter(
+        size=size, device=device, spec_hash=reproduction.spec_hash, parameters=resolved, seed=seed
+    )
     return same.filter(job__status=Job.Status.FINISHED).order_by("-pk").first()
 
 

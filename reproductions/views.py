@@ -17,7 +17,7 @@ from catalog.selection import Selection
 from config.http import HtmxRequest, UserRequest
 from jobs import queue
 from jobs import services as jobs
-from reproductions import drawing, evidence, services
+from reproductions import drawing, evidence, parameters, services, stale
 from reproductions.models import Reproduction, Run
 
 PAGE = 50
@@ -36,6 +36,7 @@ def _paper(
 ) -> HttpResponse:
     work = get_object_or_404(Work.objects.for_page(), slug=slug)
     reproduction = Reproduction.objects.filter(work=work).first()
+    asked = _asked(request, reproduction)
     runs = list(reproduction.runs.for_list()[:10]) if reproduction else []
     context = {
         "work": work,
@@ -47,10 +48,22 @@ def _paper(
         "may_edit": curation.is_curator(request.user),
         "error": error,
         "same": same,
-        "form": request.POST,
-        "fields": [f | {"value": request.POST.get(f["name"], "")} for f in reproduction.fields] if reproduction else [],
+        "stale": stale.of(reproduction) if reproduction and not reproduction.retired else [],
+        "form": asked,
+        "fields": [f | {"value": asked.get(f["name"], "")} for f in reproduction.fields] if reproduction else [],
     }
     return render(request, "reproductions/paper.html", context, status=status)
+
+
+def _asked(request: HttpRequest, reproduction: Reproduction | None) -> dict:
+    """What the form holds: what was sent, or what the run that `?from=` names was asked for."""
+    if request.method == "POST" or reproduction is None or not request.GET.get("from", "").isdigit():
+        return request.POST.dict()
+    run = reproduction.runs.defer("rows", "environment").filter(pk=request.GET["from"][:18]).first()
+    if run is None:
+        return {}
+    values = {name: parameters.text(value) for name, value in run.parameters.items()}
+    return values | {"size": run.size, "device": run.device, "seed": str(run.seed), "from": run.pk}
 
 
 def _plotted(reproduction: Reproduction | None) -> Run | None:
@@ -89,6 +102,7 @@ def run_start(request: UserRequest, slug: str) -> HttpResponse:
         "changes": {n: request.POST[n].strip() for n in names if request.POST.get(n, "").strip()},
     }
     try:
+        asked["seed"] = _seed(request.POST.get("seed", ""))
         if "again" not in request.POST and (same := services.identical(reproduction, **asked)):
             return _paper(request, slug, same=same)
         run = services.start_run(reproduction, **asked, user=request.user)
@@ -97,9 +111,30 @@ def run_start(request: UserRequest, slug: str) -> HttpResponse:
     return redirect("run", pk=run.pk)
 
 
+def _seed(text: str) -> int:
+    if not text.strip():
+        return 0
+    if not text.strip().isdecimal() or not 0 <= int(text) < 2**31:
+        raise services.Refused(f"seed: expected a whole number from 0 to {2**31 - 1}, got {text!r}")
+    return int(text)
+
+
+@require_POST
+@login_required
+def run_again(request: UserRequest, pk: int) -> HttpResponse:
+    """Queue a run once more as it was asked for; why it cannot be is said on the paper's page."""
+    found = get_object_or_404(Run.objects.select_related("reproduction__work"), pk=pk)
+    try:
+        return redirect("run", pk=services.rerun(found, request.user).pk)
+    except services.Refused as refused:
+        return _paper(request, found.reproduction.work.slug, error=str(refused), status=400)
+
+
 @require_safe
 def runs(request: HttpRequest) -> HttpResponse:
-    """All runs, newest first."""
+    """All runs, newest first; with `?stale=yes` those results that the present version has not measured yet."""
+    if request.GET.get("stale") == "yes":
+        return render(request, "reproductions/stale.html", {"stale": stale.of_all()})
     page = Paginator(Run.objects.for_list(), PAGE).get_page(request.GET.get("page"))
     return render(request, "reproductions/runs.html", {"page": page})
 
@@ -114,6 +149,7 @@ def run(request: HtmxRequest, pk: int) -> HttpResponse:
         "job": found.job,
         "work": found.reproduction.work,
         "verdicts": found.verdicts.all(),
+        "state": _state(found),
         "log": log[-LOG_SHOWN:],
         "log_cut": max(0, len(log) - LOG_SHOWN),
         "plots": range(len(found.reproduction.spec["plots"])) if found.rows else [],
@@ -122,10 +158,18 @@ def run(request: HtmxRequest, pk: int) -> HttpResponse:
     if found.job.status == found.job.Status.QUEUED:
         context |= {"ahead": queue.position(found.job), "waits": queue.waiting_s(found.job)}
     partial = request.htmx and not request.htmx.history_restore_request
-    response = render(request, "reproductions/_run.html" if partial else "reproductions/run.html", context)
+    response = render(request, "reproductions/_run_part.html" if partial else "reproductions/run.html", context)
     response["Cache-Control"] = "no-store"
     response["Vary"] = "HX-Request"
     return response
+
+
+def _state(run: Run) -> str:
+    """For the title, so that a tab tells it: "finished: 5 replicated, 1 contradicted"."""
+    if run.job.status != run.job.Status.FINISHED:
+        return run.job.status
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in run.outcome_counts)
+    return f"finished: {counts}" if counts else "finished"
 
 
 def may_cancel(request: HttpRequest, run: Run) -> bool:

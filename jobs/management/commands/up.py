@@ -30,7 +30,7 @@ class Command(BaseCommand):
         """Run until Ctrl-C or SIGTERM."""
         bind, port = os.environ.get("BIND", "127.0.0.1"), _port(os.environ.get("PORT", "8000"))
         check_machine(bind, port, settings.DATA_DIR)
-        for command in ("migrate", "load_catalog", "sync_reproductions"):
+        for command in ("migrate", "load_catalog", "sync_reproductions", "load_records"):
             call_command(command, verbosity=0)
         stopping: list = []
         for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
