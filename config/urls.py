@@ -20,6 +20,7 @@ accounts = [
 urlpatterns = [
     path("", include("catalog.urls")),
     path("", include("reproductions.urls")),
+    path("", include("exports.urls")),
     path("", include("jobs.urls")),
     path("api/v1/", api.urls),
     path("api/<path:rest>", nothing_here),
