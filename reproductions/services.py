@@ -82,11 +82,11 @@ def identical(
     reproduction: Reproduction, *, size: str, device: str, changes: dict[str, str], seed: int = 0
 ) -> Run | None:
     """The newest finished run that had the same reproduction, size, parameters, seed and kind of device; Refused as
-    above.
+    above. A record is none of them: it tells of another machine.
     """
     resolved = _checked(reproduction, size, device, changes)
     same = reproduction.runs.filter(
-        size=size, device=device, spec_hash=reproduction.spec_hash, parameters=resolved, seed=seed
+        size=size, device=device, spec_hash=reproduction.spec_hash, parameters=resolved, seed=seed, record=""
     )
     return same.filter(job__status=Job.Status.FINISHED).order_by("-pk").first()
 

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from jobs.models import Job
-from reproductions import records, spec
+from reproductions import records, services, spec
 from reproductions.models import Run
 from tests.site import measured
 
@@ -75,6 +75,14 @@ def test_loading_twice_changes_nothing_and_a_removed_file_goes(made, recorded, c
     assert records.load()["removed"] == 1 and not Job.objects.exists()
     made.refresh_from_db()
     assert made.headlines == []
+
+
+def test_a_record_is_not_offered_in_place_of_a_run(made, recorded):
+    records.load()
+    asked = {"size": "cpu", "device": "cpu", "changes": {}}
+    assert services.identical(made, **asked) is None
+    run = measured.run(made, 1.0)
+    assert services.identical(made, **asked) == run
 
 
 def test_a_mended_judge_judges_anew(made, recorded, monkeypatch):
