@@ -109,7 +109,18 @@ class WorkAdmin(Kept):
         """The page's own form; for a new work the bare facts."""
         if obj is not None:
             return super().get_form(request, obj, change, **options | {"form": WorkForm, "fields": None})
-        fields = ["slug", "title", "kind", "url", "published", "published_precision", "venue", "arxiv_id", "doi"]
+        fields = [
+            "slug",
+            "title",
+            "kind",
+            "url",
+            "published",
+            "published_precision",
+            "venue",
+            "published_title",
+            "arxiv_id",
+            "doi",
+        ]
         return super().get_form(request, obj, change, **options | {"fields": fields})
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -52,6 +52,7 @@ class WorkChange(Change):
 
     title: Title | None = None
     venue: Annotated[Line, StringConstraints(max_length=200)] | None = None
+    published_title: Annotated[Line, StringConstraints(max_length=400)] | None = None
     url: Url | None = None
     published: Annotated[str, AfterValidator(_date)] | None = Field(None, description="YYYY, YYYY-MM or YYYY-MM-DD")
     authors: list[Annotated[Line, StringConstraints(min_length=1, max_length=200)]] | None = None

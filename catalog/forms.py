@@ -61,12 +61,12 @@ class WorkForm(Curated):
 
     class Meta:
         model = Work
-        fields = ["title", "kind", "published", "venue", "url", "arxiv_id", "doi", "authors_complete",
-                  "metadata_verified"]  # fmt: skip
+        fields = ["title", "kind", "published", "venue", "published_title", "url", "arxiv_id", "doi",
+                  "authors_complete", "metadata_verified"]  # fmt: skip
         labels = {"arxiv_id": "arXiv id", "doi": "DOI", "metadata_verified": "Facts verified"}
 
-    field_order = ["title", "kind", "published", "venue", "url", "arxiv_id", "doi", "authors", "authors_complete",
-                   "topics", "metadata_verified"]  # fmt: skip
+    field_order = ["title", "kind", "published", "venue", "published_title", "url", "arxiv_id", "doi", "authors",
+                   "authors_complete", "topics", "metadata_verified"]  # fmt: skip
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -74,6 +74,7 @@ def _load_work(path: Path, counts: dict) -> Work:
         raise BadData(f"{path.name}: slug: expected {path.stem!r}, got {data['slug']!r}")
     fields = {name: _take(path, data, name) for name in WORK_FIELDS}
     fields |= {"doi": fields["doi"] or "", "venue": fields["venue"] or ""}
+    fields["published_title"] = data.get("published_title") or ""
     if fields["kind"] not in Work.Kind.values:
         raise BadData(f"{path.name}: kind: expected one of {', '.join(Work.Kind.values)}, got {fields['kind']!r}")
     fields["published"], fields["published_precision"] = published(path, _take(path, data, "published"))

@@ -114,6 +114,9 @@ class Work(models.Model):
     published = models.DateField(help_text="the first day of what is known")
     published_precision = models.CharField(max_length=5, choices=Precision, default=Precision.DAY)
     venue = models.CharField(max_length=200, blank=True)
+    published_title = models.CharField(
+        max_length=400, blank=True, help_text="the title at the venue, where it differs from the preprint's"
+    )
     authors_complete = models.BooleanField(default=True)
     metadata_verified = models.BooleanField(default=False)
     metadata_source = models.CharField(max_length=400, blank=True)

@@ -116,6 +116,7 @@ class WorkOut(Schema):
     page: str = Field(description="its page here")
     published: str = Field(description="as far as it is known: 2023-09-29, 2023-10, 2022 or nothing")
     venue: str
+    published_title: str
     authors: list[str]
     authors_complete: bool
     topics: list[str]

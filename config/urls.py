@@ -19,8 +19,8 @@ accounts = [
 ]
 urlpatterns = [
     path("", include("catalog.urls")),
+    path("", include("exports.urls")),  # first: it wraps the page of a work
     path("", include("reproductions.urls")),
-    path("", include("exports.urls")),
     path("", include("jobs.urls")),
     path("api/v1/", api.urls),
     path("api/<path:rest>", nothing_here),

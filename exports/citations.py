@@ -1,45 +1,62 @@
-"""Citations of works: BibTeX for now."""
+"""Every format a selection leaves in: its media type, its file name, and the function that writes it."""
 
-import re
-import unicodedata
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from catalog.models import Work
+from exports import bibtex as tex
+from exports import cff, csl, markdown, ris, styles, table
+from exports.reference import Reference, of_work
 
-# Characters that mean something to TeX; the backslash first, so that what is put in is not escaped again.
-TEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
-       "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
-
-
-def escape(text: str) -> str:
-    """Text for a BibTeX field; letters beyond ASCII stay, as biber and current BibTeX styles read UTF-8."""
-    return "".join(TEX.get(character, character) for character in text)
+Write = Callable[[Sequence[Work], bool], str]
 
 
-def key(work: Work) -> str:
-    """Citation key: first author's last name, year, the slug's first word; ASCII letters, digits and `-` only."""
-    names = [authorship.author.name for authorship in work.authorships.all()]
-    last = names[0].split()[-1] if names else "anonymous"
-    plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9-]", "", f"{plain}{work.published_text[:4]}{work.slug}")
+@dataclass(frozen=True)
+class Format:
+    """`write(works, ascii_only)` makes the whole file."""
+
+    label: str
+    media_type: str
+    extension: str
+    write: Write
+
+
+def _each(one: Callable[[Reference], str], between: str = "\n") -> Write:
+    return lambda works, ascii_only: between.join(one(of_work(work)) for work in works)
+
+
+def _tex(one: Callable[..., str]) -> Write:
+    return lambda works, ascii_only: "\n".join(one(of_work(work), ascii_only=ascii_only) for work in works)
+
+
+def _styled(style: str) -> Write:
+    def write(works: Sequence[Work], ascii_only: bool) -> str:
+        return "".join(f"{line}\n" for line in styles.formatted([of_work(work) for work in works], style))
+
+    return write
+
+
+def _csl(works: Sequence[Work], ascii_only: bool) -> str:
+    return json.dumps([csl.csl(of_work(work)) for work in works], indent=1, ensure_ascii=ascii_only) + "\n"
+
+
+FORMATS = {
+    "bibtex": Format("BibTeX", "application/x-bibtex", "bib", _tex(tex.bibtex)),
+    "biblatex": Format("BibLaTeX", "application/x-biblatex", "bib", _tex(tex.biblatex)),
+    "ris": Format("RIS", "application/x-research-info-systems", "ris", _each(ris.ris, "")),
+    "csl": Format("CSL-JSON", "application/vnd.citationstyles.csl+json", "json", _csl),
+    "cff": Format("CITATION.cff", "application/yaml", "cff", lambda works, _: cff.cff([of_work(w) for w in works])),
+    "csv": Format("CSV", "text/csv", "csv", lambda works, _: table.csv(works)),
+    "markdown": Format("Markdown", "text/markdown", "md", lambda works, _: markdown.of_works(works)),
+    "apa": Format("APA", "text/plain", "txt", _styled("apa")),
+    "ieee": Format("IEEE", "text/plain", "txt", _styled("ieee")),
+    "acm": Format("ACM", "text/plain", "txt", _styled("acm")),
+}
+# What the page of a work answers with, if a program asks for it (`Accept`).
+NEGOTIATED = ("bibtex", "biblatex", "ris", "csl", "cff")
 
 
 def bibtex(work: Work) -> str:
-    """One BibTeX entry. An arXiv id becomes eprint and archivePrefix; a venue of ours is free text, so it is a note."""
-    authors = " and ".join(_name(authorship.author.name) for authorship in work.authorships.all())
-    fields = {"title": f"{{{escape(work.title)}}}", "author": authors, "year": work.published_text[:4]}
-    if work.published_precision in ("day", "month"):
-        fields["month"] = str(work.published.month)
-    if work.arxiv_id:
-        fields |= {"eprint": work.arxiv_id, "archiveprefix": "arXiv"}
-    if work.doi:
-        fields["doi"] = work.doi
-    if work.venue:
-        fields["note"] = escape(work.venue)
-    fields["url"] = work.url
-    lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items() if value)
-    return f"@misc{{{key(work)},\n{lines}}}\n"
-
-
-def _name(name: str) -> str:
-    """A name as BibTeX takes it; a group's name in braces stays whole."""
-    return escape(name) if " " in name else f"{{{escape(name)}}}"
+    """One work as BibTeX."""
+    return tex.bibtex(of_work(work))

@@ -44,7 +44,7 @@ def test_a_query_selects_in_an_address_s_words_or_the_box_s(tmp_path, query):
     text = export(tmp_path, "markdown", "--query", query)
     rows = {item.slug for item in imports.plan(text).items}
     assert rows == set(wanted.values_list("slug", flat=True)) and rows
-    assert export(tmp_path, "bibtex", "--query", query).count("@misc{") == len(rows)
+    assert export(tmp_path, "bibtex", "--query", query).count("\n}") == len(rows)
 
 
 def test_an_empty_selection_is_an_empty_list(tmp_path):

@@ -7,14 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from catalog.listing import Listing
 from catalog.models import Work
 from catalog.selection import Selection
-from exports import citations, markdown
-
-
-def _bibtex(works: list[Work]) -> str:
-    return "\n".join(citations.bibtex(work) for work in works)
-
-
-FORMATS = {"markdown": markdown.of_works, "bibtex": _bibtex}
+from exports.citations import FORMATS
 
 
 class Command(BaseCommand):
@@ -26,16 +19,17 @@ class Command(BaseCommand):
         """The format, the selection and the file."""
         parser.add_argument("format", choices=sorted(FORMATS), metavar="FORMAT", help=", ".join(sorted(FORMATS)))
         parser.add_argument("--query", default="", metavar="Q", help="words of the search box, or ?q=flash&year=2023")
+        parser.add_argument("--ascii", action="store_true", help="accents as TeX writes them (bibtex, biblatex)")
         parser.add_argument("-o", dest="file", type=Path, metavar="FILE", help="write to this file")
 
     def handle(self, *args, **options) -> None:
         """Write it all."""
-        text = FORMATS[options["format"]](selected(options["query"]))
+        text = FORMATS[options["format"]].write(selected(options["query"]), options["ascii"])
         if options["file"] is None:
             self.stdout.write(text, ending="")
             return
         try:
-            options["file"].write_text(text, encoding="utf-8")
+            options["file"].write_text(text, encoding="utf-8", newline="")
         except OSError as error:
             raise CommandError(f"{options['file']}: cannot be written: {error.strerror}", returncode=2) from None
 
