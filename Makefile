@@ -21,6 +21,7 @@ run: install
 
 .venv/installed-tests: .venv/installed
 	@$(PIP) ".[test]"
+	@$(PIP) --no-deps cffconvert
 	@rm -rf build claimcheck.egg-info
 	@touch $@
 
