@@ -7,12 +7,13 @@ preprint is told in a note: one title never stands with the other's venue.
 import datetime
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from catalog.models import Work
 from exports.names import Name, split
 
 JOURNALS = {"TMLR", "Neurocomputing", "High-Confidence Computing"}
-SITES = {Work.Kind.BLOG: "blog", Work.Kind.DOCS: "documentation", Work.Kind.NOTES: "notes"}
+SITES = {"blog": "blog", "docs": "documentation", "notes": "notes"}  # kinds of work without a venue
 VENUE = re.compile(r"(?P<name>.+?) (?P<year>(?:19|20)\d\d)(?P<more> .+)?")
 
 
@@ -61,7 +62,7 @@ def key(work: Work) -> str:
 
 def of_work(work: Work) -> Reference:
     """A work as it is cited. Needs authorships and topics, or costs queries."""
-    common = {
+    common: dict[str, Any] = {
         "key": key(work),
         "authors": [split(authorship.author.name) for authorship in work.authorships.all()],
         "more_authors": not work.authors_complete,
@@ -71,12 +72,13 @@ def of_work(work: Work) -> Reference:
     }
     if work.kind in SITES:
         return Reference(**common, **_date(work), kind=SITES[work.kind], title=work.title, container=work.venue)
-    preprint = {"arxiv_id": work.arxiv_id or "", "arxiv_class": work.arxiv_primary if work.arxiv_id else ""}
+    arxiv_class = work.arxiv_primary if work.arxiv_id else ""
+    preprint: dict[str, Any] = {"arxiv_id": work.arxiv_id or "", "arxiv_class": arxiv_class}
     venue = VENUE.fullmatch(work.venue)
     if not work.venue:
         doi = work.doi or (f"10.48550/arXiv.{work.arxiv_id}" if work.arxiv_id else "")
         return Reference(**common, **preprint, **_date(work), kind="preprint", title=work.title, doi=doi)
-    published = {
+    published: dict[str, Any] = {
         "kind": "journal" if venue and venue["name"] in JOURNALS else "conference",
         "container": venue["name"] if venue and venue["name"] in JOURNALS else work.venue,
         "year": int(venue["year"]) if venue else work.published.year,
@@ -89,7 +91,7 @@ def of_work(work: Work) -> Reference:
     return Reference(**common, **preprint, **published, title=work.title)
 
 
-def _date(work: Work) -> dict[str, int]:
+def _date(work: Work) -> dict[str, Any]:
     known = {"day": 3, "month": 2, "year": 1, "none": 0}[work.published_precision]
     day: datetime.date = work.published
     return dict(zip(("year", "month", "day"), (day.year, day.month, day.day)[:known], strict=False))

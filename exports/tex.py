@@ -4,8 +4,14 @@ import re
 import unicodedata
 
 # A brace by its name: BibTeX counts braces, those behind a backslash too.
-SPECIAL = {"\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
-           "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\textbraceleft{}",
+    "}": r"\textbraceright{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_"},
+}
 ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0304": "=", "\u0307": ".",
            "\u0306": "u", "\u030c": "v", "\u030b": "H", "\u0327": "c", "\u0328": "k", "\u0323": "d", "\u030a": "r",
            "\u0331": "b"}  # fmt: skip
@@ -28,7 +34,7 @@ def to_ascii(text: str) -> str:
 def _letter(character: str) -> str:
     if character in LETTERS:
         return LETTERS[character]
-    base, *marks = unicodedata.normalize("NFKD", character)
+    base, *marks = list(unicodedata.normalize("NFKD", character))
     if base.isascii() and marks and all(mark in ACCENTS for mark in marks):
         for mark in marks:
             base = f"{{\\{ACCENTS[mark]}{{{base}}}}}"
