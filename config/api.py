@@ -13,6 +13,7 @@ from ninja.operation import Operation
 
 from catalog.api import router as catalogue
 from config.rest import Problem, ProblemOut, Visitor, problem_response, tagged
+from exports.api import router as exports
 from readers.api import router as collections
 from reproductions.api import router as reproductions
 
@@ -68,6 +69,7 @@ api = Api(title="Claimcheck", version="1", description=DESCRIPTION, docs_url=Non
 api.add_router("", catalogue)
 api.add_router("", reproductions)
 api.add_router("", collections)
+api.add_router("", exports)
 
 
 def nothing_here(request: HttpRequest, rest: str = "") -> HttpResponse:

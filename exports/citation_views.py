@@ -50,14 +50,15 @@ def export(request: HttpRequest, name: str) -> HttpResponse:
     except NotSelected as error:
         return HttpResponse(f"{error}\n", status=400, content_type="text/plain; charset=utf-8")
     stem = works[0].slug if len(works) == 1 else "claimcheck"
-    response = _answer(request, FORMATS[name], works)
+    response = answer(request, FORMATS[name], works)
     file = "CITATION.cff" if name == "cff" else f"{stem}.{FORMATS[name].extension}"
     response["Content-Disposition"] = f'attachment; filename="{file}"'
     response["ETag"] = tag
     return response
 
 
-def _answer(request: HttpRequest, chosen: Format, works: list[Work]) -> HttpResponse:
+def answer(request: HttpRequest, chosen: Format, works: list[Work]) -> HttpResponse:
+    """Works in a format; `ascii=1` for TeX accents."""
     text = chosen.write(works, request.GET.get("ascii") in ("1", "yes", "true"))
     return HttpResponse(text, content_type=f"{chosen.media_type}; charset=utf-8")
 
@@ -72,7 +73,7 @@ def negotiated(page: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]
             response = page(request, slug)
         else:
             work = get_object_or_404(Work.objects.for_list(), slug=slug)
-            response = _answer(request, FORMATS[wanted[preferred]], [work])
+            response = answer(request, FORMATS[wanted[preferred]], [work])
             response["Content-Location"] = address(wanted[preferred], slug)
         if response.status_code == 200:
             response["Link"] = ", ".join(_signposts(request, slug))

@@ -260,3 +260,18 @@ def test_an_imported_author_with_odd_characters_is_cited(catalogue, client):
         warnings.simplefilter("error")
         text = client.get("/export/bibtex/?works=vllm").content.decode()
     assert r"Sons, Bob \textbraceleft{}Brace\textbraceright{} \&" in text
+
+
+def test_the_api_gives_the_same(catalogue, client):
+    page = client.get("/export/ris/?works=vllm,mqa").content
+    answer = client.get("/api/v1/export/ris?works=vllm,mqa")
+    assert answer.content == page and answer["Content-Type"].startswith("application/x-research-info-systems")
+    assert client.get("/api/v1/works/vllm/citation?format=apa").content.decode().startswith("Kwon, W.")
+    for address, status in (
+        ("/api/v1/export/word", 404),
+        ("/api/v1/works/vllm/citation?format=word", 422),
+        ("/api/v1/works/nothing/citation", 404),
+        ("/api/v1/export/bibtex?works=nothing", 422),
+    ):
+        problem = client.get(address)
+        assert problem.status_code == status and problem["Content-Type"] == "application/problem+json"

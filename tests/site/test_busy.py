@@ -42,7 +42,7 @@ def test_nobody_meets_a_locked_database(tmp_path, capsys):
             assert site.manage(command).returncode == 0
         site.keep_up()
         eventually(lambda: site.status("/health/") == 200, "everything is well", 120)
-        site.submit_runs(SECONDS * WORKERS, repeats=2)
+        site.submit_runs(SECONDS * WORKERS, repeats=5)
         until = time.monotonic() + SECONDS
         readers = [threading.Thread(target=read, args=[site, until, i, answers]) for i in range(READERS)]
         for reader in readers:
