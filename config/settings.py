@@ -138,12 +138,14 @@ LOST_AFTER_S = 30  # silence after which a node or a job is taken for lost
 SWEEP_S = 15  # the control process looks after everything this often
 CELERY_BEAT_SCHEDULE = {"sweep": {"task": "jobs.tasks.sweep", "schedule": SWEEP_S, "options": {"expires": SWEEP_S}}}
 # What a kind of job does: its command line, and what becomes of what it leaves behind.
-JOB_KINDS = {"run": "reproductions.runs", "arxiv": "catalog.arxiv_job"}
+JOB_KINDS = {"run": "reproductions.runs", "arxiv": "catalog.arxiv_job", "bundle": "exports.bundles"}
 
 # arXiv: its terms ask for one request in 3 s over all machines, so a smaller gap holds for other addresses only.
 ARXIV_API_URL = os.environ.get("ARXIV_API_URL", "https://export.arxiv.org/api/query")
 ARXIV_OAI_URL = os.environ.get("ARXIV_OAI_URL", "https://oaipmh.arxiv.org/oai")
 ARXIV_GAP_S = float(os.environ.get("ARXIV_GAP_S", 3))
+
+BUNDLES_MIB = int(os.environ.get("BUNDLES_MIB", 4096))  # disk that PDF bundles may take; the least used go first
 
 LOGGING = {
     "version": 1,
