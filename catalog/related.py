@@ -31,7 +31,7 @@ def related(work: Work, count: int = 6) -> list[Near]:
     own, score, n = snapshot.place[work.pk], np.zeros(snapshot.n), snapshot.n
     reasons: dict[int, list[str]] = defaultdict(list)
     topics = _shared(snapshot.topic, own, n)
-    for value, others in topics:
+    for _, others in topics:
         score[others] += 1 - len(others) / n
     people = _shared(snapshot.person, own, n)
     for _, others in people:

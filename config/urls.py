@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import include, path
+from django.views.generic import TemplateView
 
 from config.api import api, nothing_here
 
@@ -27,4 +28,5 @@ urlpatterns = [
     path("", include("readers.urls")),
     path("accounts/", include(accounts)),
     path("admin/", admin.site.urls),
+    path("help/", TemplateView.as_view(template_name="help.html"), name="help"),
 ]

@@ -119,6 +119,13 @@ class Job(models.Model):
         return max(0.0, self.time_limit_s - (self.seconds or 0.0))
 
     @property
+    def left_s(self) -> float | None:
+        """Seconds it will still take, if the rest goes as fast as what is done; None while nothing tells."""
+        if self.status != self.Status.RUNNING or not self.done or not self.total or self.seconds is None:
+            return None
+        return min(self.remaining_s, self.seconds * (self.total - self.done) / self.done)
+
+    @property
     def silent_s(self) -> int:
         """Seconds since its worker last spoke."""
         return int((timezone.now() - self.heartbeat_at).total_seconds()) if self.heartbeat_at else 0

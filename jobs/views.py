@@ -91,12 +91,12 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
     assert module
     title, address = module.about(found)
     mine = is_of(request, found)
-    context = {"job": found, "title": title, "address": address, "mine": mine}
+    context: dict = {"job": found, "title": title, "address": address, "mine": mine}
     if mine:
         context["log"] = found.log[-LOG_SHOWN:]
     if found.status == Job.Status.QUEUED:
         context |= {"ahead": queue.position(found), "waits": queue.waiting_s(found)}
-    partial = request.htmx and not request.htmx.history_restore_request
+    partial = context["partial"] = bool(request.htmx and not request.htmx.history_restore_request)
     response = render(request, "jobs/_job.html" if partial else "jobs/job.html", context)
     response["Cache-Control"] = "no-store"
     response["Vary"] = "HX-Request"

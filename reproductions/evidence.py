@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from catalog.models import Claim, Work
-from reproductions.models import Reproduction
+from reproductions.models import Reproduction, Run
+from reproductions.parameters import text
 from reproductions.spec import NEEDS, Check, Untested
 
 
@@ -28,6 +29,17 @@ class ClaimEvidence:
     checks: list[CheckEvidence] = field(default_factory=list)
     untested: str = ""
     verdicts: list[dict] = field(default_factory=list)
+
+    @property
+    def table(self) -> list[dict]:
+        """Its rows in a table: one a check and device; one that holds neither for a claim that nothing tests."""
+        rows: list[dict] = []
+        for one in self.checks:
+            row = {"check": one.check, "needs": one.needs}
+            rows += [row | {"verdict": verdict} for verdict in one.headlines] or [row]
+        rows = rows or [{}]
+        rows[-1]["last"] = True
+        return rows
 
 
 def of_work(work: Work, reproduction: Reproduction | None) -> list[ClaimEvidence]:
@@ -60,3 +72,27 @@ def of_works(works: list[Work], filters: dict[str, str]) -> list[tuple[Work, lis
                 claims = [c for c in claims if any(verdict[key] == wanted for verdict in c.verdicts)]
         rows.append((work, claims))
     return rows
+
+
+@dataclass
+class Parameter:
+    """One parameter of a run beside the value that the paper's scale has."""
+
+    name: str
+    here: str
+    paper: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether they are not the same."""
+        return self.here != self.paper
+
+
+def against_the_paper(run: Run) -> list[Parameter]:
+    """The run's parameters beside those of the size at the paper's scale; none where no size has that scale."""
+    sizes = run.reproduction.spec["sizes"].values()
+    full = next((size["parameters"] for size in sizes if size["scale"] == "paper"), None)
+    if full is None:
+        return []
+    names = dict.fromkeys([*run.parameters, *full])
+    return [Parameter(name, text(run.parameters.get(name)), text(full.get(name))) for name in names]

@@ -7,6 +7,8 @@ from reproductions import comparison_views, feeds, views
 urlpatterns = [
     path("papers/<slug:slug>/", views.paper, name="paper"),
     path("papers/<slug:slug>/run/", views.run_start, name="run_start"),
+    path("kernels/", views.kernel_list, name="kernels"),
+    path("kernels/<path:name>/", views.kernel, name="kernel"),
     path("claims/", views.claims, name="claims"),
     path("runs/", views.runs, name="runs"),
     path("runs/<int:pk>/", views.run, name="run"),

@@ -11,13 +11,14 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST, require_safe
 
 from catalog import curation
+from catalog import related as near
 from catalog.listing import Listing
 from catalog.models import Work
 from catalog.selection import Selection
 from config.http import HtmxRequest, UserRequest
 from jobs import queue
 from jobs import services as jobs
-from reproductions import drawing, evidence, parameters, services, stale
+from reproductions import drawing, evidence, parameters, services, sources, stale
 from reproductions.models import Reproduction, Run
 
 PAGE = 50
@@ -38,12 +39,17 @@ def _paper(
     reproduction = Reproduction.objects.filter(work=work).first()
     asked = _asked(request, reproduction)
     runs = list(reproduction.runs.for_list()[:10]) if reproduction else []
+    plotted = _plotted(reproduction)
     context = {
         "work": work,
         "reproduction": reproduction,
         "claims": evidence.of_work(work, reproduction),
         "runs": runs,
-        "plotted": _plotted(reproduction),
+        "plotted": plotted,
+        "scale": evidence.against_the_paper(plotted) if plotted else [],
+        "method": sources.method(slug) if reproduction else None,
+        "related": near.related(work),
+        "beside": near.beside(work),
         "devices": services.offered_devices(),
         "may_edit": curation.is_curator(request.user),
         "error": error,
@@ -71,6 +77,30 @@ def _plotted(reproduction: Reproduction | None) -> Run | None:
     if reproduction is None or not reproduction.headlines:
         return None
     return Run.objects.for_list().filter(pk=reproduction.headlines[0]["run"]).first()
+
+
+@require_safe
+def kernel_list(request: HttpRequest) -> HttpResponse:
+    """The bundled kernels, what calls them, and how near they come to what a device can do."""
+    used, families = sources.users(), {}
+    for kernel in sources.kernels().values():
+        families.setdefault(kernel.family, []).append((kernel, used.get(kernel.name, [])))
+    return render(request, "reproductions/kernels.html", {"families": families})
+
+
+@require_safe
+def kernel(request: HtmxRequest, name: str) -> HttpResponse:
+    """One kernel with its source; htmx asks for the source alone."""
+    found = sources.kernels().get(name)
+    if found is None:
+        raise Http404(f"there is no kernel {name!r}")
+    if request.htmx and not request.htmx.history_restore_request:
+        response = HttpResponse(sources.source(name))
+    else:
+        context = {"kernel": found, "source": sources.source(name), "users": sources.users().get(name, [])}
+        response = render(request, "reproductions/kernel.html", context)
+    response["Vary"] = "HX-Request"
+    return response
 
 
 @require_safe

@@ -24,11 +24,8 @@ def claims_bar(work: Work) -> SafeString:
     held = counts.get(REPLICATED, 0)
     cells += [""] * (len(claims) - len(cells))
     step = WIDTH / max(len(cells), 1)
-    drawn = format_html_join(
-        "",
-        '<rect class="b-{}" x="{}" y="0.5" width="{}" height="{}"/>',
-        ((slugify(name) or "none", f"{i * step + 0.5:.1f}", f"{step - 1.5:.1f}", HEIGHT - 1) for i, name in enumerate(cells)),
-    )  # fmt: skip
+    rects = [(slugify(name) or "none", f"{i * step + 0.5:.1f}", f"{step - 1.5:.1f}") for i, name in enumerate(cells)]
+    drawn = format_html_join("", '<rect class="b-{}" x="{}" y="0.5" width="{}" height="7"/>', rects)
     words = "; ".join(f"{count} {name}" for name, count in counts.items() if name not in (REPLICATED, COMPUTED))
     label = f"{held} of {len(claims)} claims held" + (f"; {words}" if words else "")
     return format_html(

@@ -47,7 +47,7 @@ def test_each_filter_narrows_the_list(client, query, some, other):
 def test_filters_stay_in_the_address_and_can_be_taken_away(client):
     page = client.get("/?topic=attention&year=2023&q=fast").content.decode()
     assert 'href="?q=fast&amp;year=2023" class="chosen"' in page and 'href="?q=fast&amp;topic=attention"' in page
-    assert '<input type="hidden" name="year" value="2023">' in page
+    assert '<input type="hidden" form="search" name="year" value="2023">' in page
 
 
 def test_a_facet_counts_what_its_address_gives(client):
