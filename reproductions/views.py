@@ -82,7 +82,8 @@ def _plotted(reproduction: Reproduction | None) -> Run | None:
 @require_safe
 def kernel_list(request: HttpRequest) -> HttpResponse:
     """The bundled kernels, what calls them, and how near they come to what a device can do."""
-    used, families = sources.users(), {}
+    used = sources.users()
+    families: dict[str, list] = {}
     for kernel in sources.kernels().values():
         families.setdefault(kernel.family, []).append((kernel, used.get(kernel.name, [])))
     return render(request, "reproductions/kernels.html", {"families": families})

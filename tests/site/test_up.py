@@ -57,7 +57,7 @@ def test_search_run_watch_and_read_the_verdict(up, chromium, tmp_path):
         page.wait_for_timeout(300)
     assert len(seen - {None}) >= 3, f"progress did not move: {seen}"
     assert page.evaluate("window.notReloaded") is True
-    assert page.locator("[role=status]").inner_text().startswith("finished")
+    assert page.locator("#run-live [data-announce]").inner_text().startswith("finished")
     assert page.title().startswith("finished: "), "the tab tells it"
     assert page.locator(".chip.verdict-replicated").count() >= 1
     page.goto(up.url + "/papers/streaming-llm/")
