@@ -113,7 +113,7 @@ def test_a_second_tab_and_a_reload_show_the_same(up, chromium):
     tabs = [context.new_page(), context.new_page()]
     for tab in tabs:
         tab.goto(up.url + run)
-        assert "running" in tab.locator("[role=status]").inner_text()
+        assert "running" in tab.locator("#run-live [data-announce]").inner_text()
     up.wait_for(run, "finished", "failed")
     for tab in tabs:
         tab.reload()
