@@ -68,7 +68,7 @@ SMALLER = {"h = 1": 1, "h = 2": 2, "h = 4": 4, "h = 8": 8}  # heads of the small
 def run(lab, width, lengths, batch, tokens, layers, vocabulary, repeats, train_length, model_width, model_layers, steps,
         seeds):  # fmt: skip
     dtype = torch.float16 if lab.device == "cuda" else torch.float32
-    stages = [("counting", _count, (lab, width, tokens))]
+    stages: list[tuple] = [("counting", _count, (lab, width, tokens))]
     small = min(batch, 64)  # times of one layer
     stages += [(f"attention over {n} tokens", _attention, (lab, small, width, n, dtype, repeats)) for n in lengths]
     shape = (width, layers, vocabulary, batch, tokens)
