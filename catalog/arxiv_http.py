@@ -91,7 +91,7 @@ class Polite(HTTPAdapter):
                 freeze(f"arXiv refused a request (403) on {timezone.now():%Y-%m-%d at %H:%M} UTC")
                 check_frozen()
             if status == 429 or status >= 500:
-                held.pause_s = max(held.pause_s, _retry_after_s(answer.headers.get("Retry-After", ""), later_s))
+                held.pause_s = max(held.pause_s, retry_after_s(answer.headers.get("Retry-After", ""), later_s))
                 raise _Again(f"status {status}")
             if status == 200:
                 if fault := _fault(body):
@@ -146,7 +146,7 @@ def _said(body: bytes) -> str:
     return " ".join((root.findtext(f"{ATOM}entry/{ATOM}summary") or "no reason was given").split())[:200]
 
 
-def _retry_after_s(text: str, otherwise: float) -> float:
+def retry_after_s(text: str, otherwise: float) -> float:
     """Seconds from now, of a Retry-After that gives seconds or a date; a day at most."""
     if text.strip().isdigit():
         return min(float(text), REMEMBERED.total_seconds())

@@ -145,6 +145,9 @@ ARXIV_API_URL = os.environ.get("ARXIV_API_URL", "https://export.arxiv.org/api/qu
 ARXIV_OAI_URL = os.environ.get("ARXIV_OAI_URL", "https://oaipmh.arxiv.org/oai")
 ARXIV_GAP_S = float(os.environ.get("ARXIV_GAP_S", 3))
 
+ARXIV_PDF_URL = os.environ.get("ARXIV_PDF_URL", "https://export.arxiv.org/pdf")
+PAPERS_MIB = int(os.environ.get("PAPERS_MIB", 4096))  # disk that copies of papers may take
+FETCH_TEST_SERVER = os.environ.get("FETCH_TEST_SERVER", "")  # host:port of the tests' own server, which is not public
 BUNDLES_MIB = int(os.environ.get("BUNDLES_MIB", 4096))  # disk that PDF bundles may take; the least used go first
 
 LOGGING = {

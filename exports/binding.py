@@ -7,17 +7,16 @@ them, and links that used them go straight to the page. What a paper's catalogue
 import io
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pikepdf
-import vl_convert
+from django.conf import settings
 from pikepdf import Array, Dictionary, Name, Object, OutlineItem, Pdf, String
 
-from exports import sheets, typeface
+from exports import fetching, plot_files, sheets
 from exports.bundle_plan import Plan, manifest
 from exports.sheets import PlotPlace, Sheets
 
@@ -32,9 +31,8 @@ def bind(plan: Plan, file: Path, progress: Progress = lambda *told: None) -> dic
     drawn = sheets.draw(plan)
     part = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
-        with ExitStack() as open_files:
-            pdf = open_files.enter_context(Pdf.open(io.BytesIO(drawn.data)))
-            told = _bind(pdf, plan, drawn, open_files, progress)
+        with Pdf.open(io.BytesIO(drawn.data)) as pdf:
+            told = _bind(pdf, plan, drawn, progress)
             progress("writing the file", len(plan.items), len(plan.items))
             pdf.save(part, object_stream_mode=pikepdf.ObjectStreamMode.generate, deterministic_id=True)
         os.replace(part, file)
@@ -43,12 +41,13 @@ def bind(plan: Plan, file: Path, progress: Progress = lambda *told: None) -> dic
     return told
 
 
-def _bind(pdf: Pdf, plan: Plan, drawn: Sheets, open_files: ExitStack, progress: Progress) -> dict[str, Any]:
+def _bind(pdf: Pdf, plan: Plan, drawn: Sheets, progress: Progress) -> dict[str, Any]:
     own = list(pdf.pages)
-    places: dict[str, Object] = {}
-    for done, place in enumerate(drawn.plots):
-        progress("drawing the plots", done, len(drawn.plots))
-        _put(pdf, own[place.page], place, places)
+    progress("drawing the plots", 0, len(drawn.plots))
+    files = plot_files.draw((place.drawing for place in drawn.plots), settings.DATA_DIR / "bundles" / "plots")
+    forms: dict[Path, Object] = {}
+    for place, file in zip(drawn.plots, files, strict=True):
+        _put(pdf, own[place.page], place, file, forms)
     del pdf.pages[:]
     front, count = drawn.front
     pdf.pages.extend(own[front : front + count])
@@ -60,8 +59,7 @@ def _bind(pdf: Pdf, plan: Plan, drawn: Sheets, open_files: ExitStack, progress: 
         pdf.pages.extend(own[drawn.first[i] : drawn.first[i] + drawn.count[i]])
         outline: list[OutlineItem] = []
         if item.paper:
-            source = open_files.enter_context(Pdf.open(item.paper.path))
-            outline, named, note = add_paper(pdf, source, item.slug)
+            outline, named, note = add_paper(pdf, fetching.folder() / item.paper.file, item.slug)
             names |= named
             if note:
                 notes[item.slug] = note
@@ -76,16 +74,20 @@ def _bind(pdf: Pdf, plan: Plan, drawn: Sheets, open_files: ExitStack, progress: 
     return told
 
 
-def add_paper(pdf: Pdf, source: Pdf, slug: str) -> tuple[list[OutlineItem], dict[str, Object], str]:
-    """Append a paper's pages; its outline and its named destinations as they are in `pdf`, and what was left out."""
-    if "/AcroForm" in source.Root:
-        source.generate_appearance_streams()
-        source.flatten_annotations("all")
+def add_paper(pdf: Pdf, file: Path, slug: str) -> tuple[list[OutlineItem], dict[str, Object], str]:
+    """Append a paper's pages; its outline and its named destinations as they are in `pdf`, and what was left out.
+
+    The source is let go, not closed: its streams are read once more when `pdf` is saved, and only they are kept.
+    """
+    source = Pdf.open(file)
+    _flatten(source)
     named = _destinations(source)
     entries, note = _read_outline(source, named)
     for page in source.pages:
         _clean(page, named)
-    pdf.pages.extend(source.pages)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pikepdf.PageCopyWarning)  # of what is done here for it
+        pdf.pages.extend(source.pages)
     kept = {f"{slug}/{name}": place for name, place in named.items() if _is_place(place)}
     carried = source.make_indirect(
         Dictionary(Names=Array(list(kept.values())), Outline=Array([place for _, _, place in entries if place]))
@@ -96,6 +98,17 @@ def add_paper(pdf: Pdf, source: Pdf, slug: str) -> tuple[list[OutlineItem], dict
     return tree, dict(zip(kept, copied.Names, strict=True)), note
 
 
+def _flatten(source: Pdf) -> None:
+    """What the fields of a form show becomes part of their pages."""
+    if not isinstance(form := source.Root.get("/AcroForm"), Dictionary):
+        return
+    annotations = [one for page in source.pages for one in page.obj.get("/Annots", [])]
+    if any(one.get("/Subtype") == Name.Widget and "/AP" not in one for one in annotations):
+        form.NeedAppearances = True
+        source.generate_appearance_streams()
+    source.flatten_annotations("all")
+
+
 def _destinations(source: Pdf) -> dict[str, Object]:
     """Every named destination of a file: name -> explicit place, of the old dictionary and of the name tree."""
     found: dict[str, Object] = {}
@@ -104,7 +117,9 @@ def _destinations(source: Pdf) -> dict[str, Object]:
     tree = source.Root.get("/Names")
     if isinstance(tree, Dictionary) and isinstance(tree.get("/Dests"), Dictionary):
         found |= {str(name): value for name, value in _leaves(tree.Dests)}
-    return {name: place for name, value in found.items() if (place := _place(value)) is not None}
+    places = {name: _place(value) for name, value in found.items()}
+    # One object for each, which all its links share: a paper has many more links than places.
+    return {name: source.make_indirect(place) for name, place in places.items() if place is not None}
 
 
 def _leaves(root: Object) -> Iterator[tuple[Object, Object]]:
@@ -299,25 +314,12 @@ def text(told: dict[str, Any]) -> bytes:
     return (json.dumps(told, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
 
 
-def _put(pdf: Pdf, page: pikepdf.Page, place: PlotPlace, drawn: dict) -> None:
+def _put(pdf: Pdf, page: pikepdf.Page, place: PlotPlace, file: Path, drawn: dict[Path, Object]) -> None:
     """A plot into its room, as vectors, as large as fits."""
-    key = json.dumps(place.drawing, sort_keys=True)
-    if key not in drawn:
-        with Pdf.open(io.BytesIO(_plot(key))) as source:
-            drawn[key] = pdf.copy_foreign(source.pages[0].as_form_xobject())
+    if file not in drawn:
+        with Pdf.open(io.BytesIO(file.read_bytes())) as source:
+            drawn[file] = pdf.copy_foreign(source.pages[0].as_form_xobject())
     room = pikepdf.Rectangle(place.x, place.y, place.x + place.width, place.y + place.height)
-    name = page.add_resource(drawn[key], Name.XObject, Name(f"/Plot{list(drawn).index(key)}"))
-    placed = page.calc_form_xobject_placement(drawn[key], name, room)
+    name = page.add_resource(drawn[file], Name.XObject, Name(f"/Plot{list(drawn).index(file)}"))
+    placed = page.calc_form_xobject_placement(drawn[file], name, room)
     page.contents_add(b"q\n" + placed + b"\nQ\n")
-
-
-@lru_cache(maxsize=256)
-def _plot(specification: str) -> bytes:
-    """The PDF of a Vega-Lite specification; its letters are drawn as shapes."""
-    _fonts()
-    return vl_convert.svg_to_pdf(vl_convert.vegalite_to_svg(specification, vl_version="6.4"))
-
-
-@lru_cache(maxsize=1)
-def _fonts() -> None:
-    vl_convert.register_font_directory(str(typeface.folder()))

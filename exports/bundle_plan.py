@@ -60,9 +60,9 @@ class Claim:
 
 @dataclass
 class Paper:
-    """A file to be bound: where it lies, its pages and digest, and which version of the work it is."""
+    """A file of DATA_DIR/papers to be bound: its name, pages and digest, and which version of the work it is."""
 
-    path: str
+    file: str
     pages: int
     sha256: str
     version: str
@@ -280,10 +280,6 @@ def _plots(reproduction: Reproduction | None) -> list[dict[str, Any]]:
     return drawn
 
 
-def _told(paper: Paper) -> dict[str, Any]:
-    return {name: value for name, value in asdict(paper).items() if name != "path"}
-
-
 def manifest(made: Plan, **more: Any) -> dict[str, Any]:
     """What the bundle says of itself, for machines: each work and what became of it. No time: it is stable."""
     works = [
@@ -294,7 +290,7 @@ def manifest(made: Plan, **more: Any) -> dict[str, Any]:
             "licence": item.licence,
             "claims": len(item.claims),
             "outcomes": item.outcomes,
-            "paper": _told(item.paper) if item.paper else None,
+            "paper": asdict(item.paper) if item.paper else None,
             "stub": item.stub or None,
         }
         for item in made.items

@@ -8,7 +8,7 @@ from pathlib import Path
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from exports import bundle_plan, bundle_store
+from exports import bundle_plan, bundle_store, papers
 
 
 class Command(BaseCommand):
@@ -16,11 +16,14 @@ class Command(BaseCommand):
 
     help = "Bind works into one PDF: our sheets (report), with the papers that may be passed on (public), or with all."
 
+    requires_system_checks: list[str] = []  # they load every page of the site, and so twice the memory
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Selection, kind, file."""
         parser.add_argument("--query", default="", metavar="Q", help="words of the search box, or ?q=flash&year=2023")
         parser.add_argument("--kind", default="report", choices=bundle_plan.KINDS)
         parser.add_argument("-o", dest="file", type=Path, metavar="FILE.pdf", help="write it here, and FILE.json")
+        parser.add_argument("--fetch", action="store_true", help="get papers that are not here, politely")
         parser.add_argument("--user", type=int, help="number of the account whose collections the query may name")
         parser.add_argument("--folder", type=Path, help="write progress.json and bundle.json here")
 
@@ -30,6 +33,7 @@ class Command(BaseCommand):
         user = User.objects.filter(pk=options["user"]).first() if options["user"] else None
         try:
             plan = bundle_plan.plan(options["kind"], options["query"], user)
+            papers.put_in(plan, papers.fetch if options["fetch"] else None, self.progress)
             made = bundle_store.make(plan, self.progress)
             if options["file"]:
                 self.copy(made, options["file"])

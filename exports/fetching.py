@@ -1,0 +1,265 @@
+"""Fetching papers: politely, resumably, never from a machine that is not on the public internet.
+
+arXiv is asked at export.arxiv.org, in the same line as for metadata (`catalog.arxiv_gate`); others wait there too. A
+name is looked up once and the connection goes to the address that was checked, so a later answer changes nothing.
+"""
+
+import contextlib
+import fcntl
+import ipaddress
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import certifi
+import urllib3
+from django.conf import settings
+from django.utils import timezone
+
+from catalog.arxiv_gate import check_frozen, freeze, turn
+from catalog.arxiv_http import PATIENT_S, TIMEOUT_S, USER_AGENT, gap_s, retry_after_s
+from catalog.models import Work
+
+HOPS, TRIES = 5, 4
+WHOLE_S = 150  # of one answer, less than the gate's lease; what has come by then is kept
+PIECE = 64 * 1024
+PORTS = {"http": 80, "https": 443}
+SPECIAL = [ipaddress.ip_network(text) for text in (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+    "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+    "224.0.0.0/3", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]  # fmt: skip
+PUBLIC6 = ipaddress.ip_network("2000::/3")  # all else of IPv6 is local, mapped, translated or unassigned
+
+
+class NotFetched(Exception):
+    """A paper did not come; the message is one line for people."""
+
+
+class _Again(Exception):
+    """A try that failed in a way that another may not."""
+
+
+def folder() -> Path:
+    """Where papers lie."""
+    return settings.DATA_DIR / "papers"
+
+
+def name(work: Work) -> str:
+    """What its file is called: arXiv id and version, or the slug."""
+    if not work.arxiv_id:
+        return work.slug
+    return work.arxiv_id.replace("/", "_") + (f"v{work.arxiv_version}" if work.arxiv_version else "")
+
+
+def address(work: Work) -> str:
+    """Where its PDF is. NotFetched if no address is known to be one."""
+    if work.arxiv_id:
+        version = f"v{work.arxiv_version}" if work.arxiv_version else ""
+        return f"{settings.ARXIV_PDF_URL}/{work.arxiv_id}{version}"
+    links = [link.url for entry in work.entries.all() for link in entry.links.all() if link.role == "paper"]
+    for url in (work.url, *links):
+        if urlsplit(url).path.lower().endswith(".pdf"):
+            return url
+    raise NotFetched("no address of a PDF is known")
+
+
+def public(text: str) -> bool:
+    """Whether an address is one of the public internet."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    if found.version == 6 and (found.scope_id or found not in PUBLIC6):
+        return False
+    return not any(found in network for network in SPECIAL if network.version == found.version)
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Every address of a name."""
+    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def checked_addresses(host: str, port: int) -> list[str]:
+    """The addresses of a name, if all are public; NotFetched otherwise. The tests' own server is let through."""
+    try:
+        found = resolve(host.strip("[]"), port)
+    except (OSError, UnicodeError):
+        raise _Again(f"{host} has no address") from None
+    if f"{host}:{port}" == settings.FETCH_TEST_SERVER:
+        return found
+    if refused := [one for one in found if not public(one)]:
+        raise NotFetched(f"{host} leads to {refused[0]}, which is no public address")
+    return found
+
+
+def checked_url(url: str) -> str:
+    """The address to ask: of the web, at its usual port, without a name and password; arXiv's mirror for programs."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or PORTS.get(parts.scheme, 0)
+    except ValueError:
+        raise NotFetched("its address cannot be read") from None
+    host = parts.hostname or ""
+    if parts.scheme not in PORTS or not host or parts.username is not None or parts.password is not None:
+        raise NotFetched(f"{parts.scheme or 'no scheme'}: only plain http and https addresses are asked")
+    if port != PORTS[parts.scheme] and f"{host}:{port}" != settings.FETCH_TEST_SERVER:
+        raise NotFetched(f"port {port} of {host}: only the web's own ports are asked")
+    if host in ("arxiv.org", "www.arxiv.org"):
+        return urlunsplit(("https", "export.arxiv.org", parts.path, parts.query, ""))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, parts.query, ""))
+
+
+class _Checked:
+    """A connection that goes to an address that was checked, whatever the name says a moment later."""
+
+    def _new_conn(self: Any) -> socket.socket:
+        for found in checked_addresses(self.host, self.port):
+            try:
+                made = socket.create_connection((found, self.port), TIMEOUT_S[0])
+            except OSError as error:
+                trouble = error
+                continue
+            made.settimeout(TIMEOUT_S[1])
+            return made
+        raise _Again(f"{self.host} does not answer: {trouble.strerror or 'too slow'}")
+
+
+class _Http(_Checked, urllib3.connection.HTTPConnection):
+    pass
+
+
+class _Https(_Checked, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Http
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Https
+
+
+def _client() -> urllib3.PoolManager:
+    made = urllib3.PoolManager(num_pools=1, ca_certs=certifi.where(), retries=False)
+    made.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+    return made
+
+
+def download(url: str, part: Path, largest: int) -> None:
+    """The whole of an address into `part`, going on where an earlier try stopped. NotFetched or ArxivFailed if not."""
+    with _alone(part):
+        for tried in range(TRIES):
+            try:
+                return _follow(url, part, largest, tried)
+            except _Again as again:
+                said = str(again)
+        raise NotFetched(f"{said}, {TRIES} times over")
+
+
+@contextlib.contextmanager
+def _alone(part: Path) -> Iterator[None]:
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with part.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise NotFetched("another process is fetching it") from None
+        yield
+
+
+def _follow(url: str, part: Path, largest: int, tried: int) -> None:
+    """Ask, and where it leads elsewhere ask there; each step is checked and waits its turn."""
+    for _ in range(HOPS):
+        url = checked_url(url)
+        check_frozen()
+        with turn(gap_s(url), PATIENT_S) as held:
+            calm_s, held.pause_s = held.pause_s, held.pause_s * 2 ** (tried + 1)  # kept if this fails
+            client = _client()
+            try:
+                target = _ask(client, url, part, largest, held)
+            finally:
+                client.clear()
+            held.pause_s = calm_s
+        if not target:
+            return
+        url = urljoin(url, target)
+    raise NotFetched(f"it leads elsewhere more than {HOPS} times")
+
+
+def _ask(client: Any, url: str, part: Path, largest: int, held: Any) -> str:
+    """One request; where it leads to, or nothing once all is there."""
+    begin, tag = _so_far(part, url)
+    headers = {"User-Agent": USER_AGENT, "Accept": "application/pdf", "Accept-Encoding": "identity"}
+    if begin:
+        headers |= {"Range": f"bytes={begin}-", "If-Range": tag}
+    try:
+        answer = client.request("GET", url, headers=headers, redirect=False, preload_content=False,
+                                timeout=urllib3.Timeout(*TIMEOUT_S))  # fmt: skip
+        try:
+            if answer.status in (301, 302, 303, 307, 308) and (target := answer.headers.get("Location")):
+                return target
+            _judge(answer, url, part, held)
+            _write(answer, url, part, largest, begin if answer.status == 206 else 0)
+        finally:
+            answer.close()
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _Again(f"{urlsplit(url).hostname}: {type(error).__name__}") from None
+    return ""
+
+
+def _judge(answer: Any, url: str, part: Path, held: Any) -> None:
+    """Whether the answer is the file or a part of it."""
+    status, host = answer.status, urlsplit(url).hostname or ""
+    if status == 403 and (host.endswith("arxiv.org") or url.startswith(settings.ARXIV_PDF_URL)):
+        freeze(f"arXiv refused a request (403) on {timezone.now():%Y-%m-%d at %H:%M} UTC")
+        check_frozen()
+    if status == 416:
+        part.unlink(missing_ok=True)
+        raise _Again("it is shorter than it was")
+    if status == 429 or status >= 500:
+        held.pause_s = max(held.pause_s, retry_after_s(answer.headers.get("Retry-After", ""), held.pause_s))
+        raise _Again(f"{host} answered with status {status}")
+    if status not in (200, 206):
+        raise NotFetched(f"{host} answered with status {status}")
+
+
+def _so_far(part: Path, url: str) -> tuple[int, str]:
+    """How many bytes are there, and the tag of what they are of; (0, "") to begin anew."""
+    try:
+        known = json.loads(part.with_suffix(".tag").read_text())
+        size = part.stat().st_size
+    except (OSError, ValueError):
+        return 0, ""
+    return (size, known["tag"]) if known["url"] == url and size else (0, "")
+
+
+def _write(answer: Any, url: str, part: Path, largest: int, begin: int) -> None:
+    """The body, appended or anew; too much of it is refused as soon as that is known."""
+    if answer.status == 206 and not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {begin}-"):
+        part.unlink(missing_ok=True)
+        raise _Again("another part came than was asked for")
+    announced = answer.headers.get("Content-Length", "")
+    total = begin + int(announced) if announced.isdigit() else None
+    if total is not None and total > largest:
+        raise NotFetched(f"it has {total / 2**20:.0f} MiB, more than the {largest // 2**20} that are fetched")
+    tag = answer.headers.get("ETag", "")
+    part.with_suffix(".tag").unlink(missing_ok=True)
+    if tag and not tag.startswith("W/"):
+        part.with_suffix(".tag").write_text(json.dumps({"url": url, "tag": tag}))
+    began, size = time.monotonic(), begin
+    with part.open("ab" if begin else "wb") as out:
+        while piece := answer.read(PIECE):
+            size += len(piece)
+            if size > largest:
+                out.truncate(0)
+                raise NotFetched(f"it has more than the {largest // 2**20} MiB that are fetched")
+            out.write(piece)
+            if time.monotonic() - began > WHOLE_S:
+                raise _Again(f"not complete after {WHOLE_S} s")
+    if total is not None and size != total:
+        raise _Again("it broke off")
