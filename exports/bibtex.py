@@ -33,7 +33,8 @@ def biblatex(reference: Reference, *, ascii_only: bool = False) -> str:
     fields = {"title": tex.title(r.title, ascii_only=ascii_only), "author": _authors(r, ascii_only)}
     fields |= {"booktitle": r.container if r.kind == "conference" else ""}
     fields |= {"journaltitle": r.container if r.kind == "journal" else ""}
-    fields |= {"organization": r.container if r.kind in ("blog", "documentation", "dataset", "notes") else ""}
+    fields |= {"organization": r.container if r.kind in ("blog", "documentation", "dataset") else ""}
+    fields |= {"howpublished": r.container if r.kind == "notes" else ""}
     fields |= {"date": r.date}
     if r.arxiv_id:
         fields |= {"eprint": r.arxiv_id, "eprinttype": "arxiv", "eprintclass": r.arxiv_class}
