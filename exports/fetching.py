@@ -253,7 +253,7 @@ def _write(answer: Any, url: str, part: Path, largest: int, begin: int) -> None:
         part.with_suffix(".tag").write_text(json.dumps({"url": url, "tag": tag}))
     began, size = time.monotonic(), begin
     with part.open("ab" if begin else "wb") as out:
-        while piece := answer.read(PIECE):
+        while piece := answer.read1(PIECE, decode_content=False):
             size += len(piece)
             if size > largest:
                 out.truncate(0)
