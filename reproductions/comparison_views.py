@@ -30,6 +30,7 @@ def compare(request: HttpRequest) -> HttpResponse:
             "environment": comparing.environment(a, b),
             "verdicts": comparing.verdicts(a, b),
             "plots": drawn,
+            "both": f"a={a.pk}&b={b.pk}",
         }
     return render(request, "reproductions/compare.html", context, status=400 if problem else 200)
 
@@ -53,13 +54,14 @@ def _both(request: HttpRequest) -> tuple[Run | None, Run | None, str]:
 
 
 @require_safe
-def compare_plot(request: HttpRequest, index: int) -> HttpResponse:
-    """One plot with the rows of both runs in it, as SVG."""
+def compare_plot(request: HttpRequest, index: int, form: str = "svg") -> HttpResponse:
+    """One plot with the rows of both runs in it."""
     a, b, problem = _both(request)
     if problem or a is None or b is None or index >= len(a.reproduction.spec["plots"]):
         raise Http404(problem or "expected two runs and a plot that there is")
     rows = {f"run {run.pk}": run.rows for run in (a, b)}
-    return _svg(plots.overlaid(a.reproduction.spec["plots"][index], rows, _theme(request)))
+    drawn = plots.overlaid(a.reproduction.spec["plots"][index], rows, drawing.theme_of(request))
+    return drawing.answer(drawn, form)
 
 
 @require_safe
@@ -76,23 +78,15 @@ def claim(request: HttpRequest, slug: str, key: str) -> HttpResponse:
 
 
 @require_safe
-def claim_plot(request: HttpRequest, slug: str, key: str, index: int) -> HttpResponse:
-    """The plot of one check of the claim, as SVG."""
+def claim_plot(request: HttpRequest, slug: str, key: str, index: int, form: str = "svg") -> HttpResponse:
+    """The plot of one check of the claim."""
     _, reproduction = _claim(slug, key)
     checks = history.of_claim(reproduction, key) if reproduction else []
     if index >= len(checks) or not checks[index].measured:
         raise Http404("expected a check that has been measured")
-    return _svg(history.vega(checks[index], _theme(request)))
+    return drawing.answer(history.vega(checks[index], drawing.theme_of(request)), form)
 
 
 def _claim(slug: str, key: str) -> tuple[Claim, Reproduction | None]:
     found = get_object_or_404(Claim.objects.select_related("work"), work__slug=slug, key=key)
     return found, Reproduction.objects.filter(work=found.work).first()
-
-
-def _theme(request: HttpRequest) -> str:
-    return "dark" if request.GET.get("theme") == "dark" else "light"
-
-
-def _svg(specification: dict) -> HttpResponse:
-    return HttpResponse(drawing.svg_of(specification), content_type="image/svg+xml")

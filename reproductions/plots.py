@@ -1,11 +1,14 @@
 """Plots as data: a spec names columns of its rows, and `vega()` makes the Vega-Lite drawing. Standard library only."""
 
+import math
 from collections.abc import Sequence
+from statistics import median
 
 PALETTE = {
     "light": ["#1f5fa8", "#c2571a", "#2f7d4f", "#8a4fa3", "#8a6d1b", "#555f6b"],
     "dark": ["#7db4f0", "#f0a06a", "#7fce9b", "#cda2e0", "#dcc06a", "#aab4c0"],
 }
+FILLS = [1.0, 0.45, 0.12, 0.75, 0.28, 0.0]  # bars are told apart by these too
 INK = {"light": ("#1b1f24", "#d9dde2"), "dark": ("#e4e7eb", "#3a4148")}
 
 
@@ -61,9 +64,42 @@ def _matches(plot: dict, row: dict) -> bool:
     return all(row.get(k) in v if isinstance(v, list) else row.get(k) == v for k, v in plot["where"].items())
 
 
+def summary(plot: dict, values: Sequence[dict], by: Sequence[str] = ()) -> list[dict]:
+    """One row a point of the drawing: the median of y as `y`, `low` and `high` around it, and of how many it is.
+
+    From 6 measurements on, low to high is the median's 95 % interval by ranks; below, all that was measured.
+    """
+    keys = [column for column in (plot["x"], plot["color"], *by) if column]
+    groups: dict[tuple, list[float]] = {}
+    for row in values:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row[plot["y"]])
+    rows = []
+    for key, found in groups.items():
+        low, high = interval(found)
+        point = {plot["y"]: median(found), "low": low, "high": high, "measurements": len(found)}
+        rows.append(dict(zip(keys, key, strict=True)) | point)
+    return rows
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The median's 95 % interval by ranks, which assumes no shape; below 6 values their whole range."""
+    ordered, n = sorted(values), len(values)
+    rank, tail = 0, 0.5**n
+    while tail <= 0.025:
+        rank += 1
+        tail += math.comb(n, rank) * 0.5**n
+    rank = max(rank, 1)
+    return ordered[rank - 1], ordered[n - rank]
+
+
 def vega(plot: dict, rows: Sequence[dict], theme: str = "light") -> dict:
     """The Vega-Lite specification of `plot` over `rows`, the data inside it. `theme`: "light" or "dark"."""
-    bar, values = plot["mark"] == "bar", rows_of(plot, rows)
+    values = rows_of(plot, rows)
+    return _drawn(plot, summary(plot, values), values, theme)
+
+
+def _drawn(plot: dict, points: list[dict], values: list[dict], theme: str) -> dict:
+    bar, series = plot["mark"] == "bar", plot["color"]
     x = {"field": plot["x"], "type": "ordinal" if bar else "quantitative", "title": plot["x_title"]}
     y = {"field": plot["y"], "type": "quantitative", "title": plot["y_title"]}
     for name, axis in (("x", x), ("y", y)):
@@ -74,25 +110,35 @@ def vega(plot: dict, rows: Sequence[dict], theme: str = "light") -> dict:
             axis["scale"] = {"zero": False}
     if bar:
         x["axis"] = {"labelAngle": 0}
-    color = {"color": {"field": plot["color"], "type": "nominal", "title": None}} if plot["color"] else {}
-    median = {"x": x, "y": y | {"aggregate": "median"}} | color
+    told = {"field": series, "type": "nominal", "title": None}
+    color = {"color": told} if series else {}
+    hover = [{"field": plot["x"], "title": plot["x_title"]}, {"field": plot["y"], "title": plot["y_title"]}]
+    hover = ([{"field": series}] if series else []) + hover
+    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}}
+    place = {"x": x, "tooltip": [*hover, {"field": "low"}, {"field": "high"}, {"field": "measurements"}]} | color
     if bar:
-        offset = {"xOffset": {"field": plot["color"]}} if plot["color"] else {}
-        layers = [{"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": median | offset}]
-    else:
+        place |= {"xOffset": {"field": series}} if series else {}
+        fill = {"fillOpacity": told | {"scale": {"range": FILLS}}, "stroke": told} if series else {}
         layers = [
-            {"mark": {"type": "line", "strokeWidth": 2}, "encoding": median},
-            {
-                "mark": {"type": "point", "filled": True, "size": 22, "opacity": 0.5},
-                "encoding": {"x": x, "y": y} | color,
-            },
+            {"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": place | {"y": y} | fill},
+            {"mark": {"type": "rule", "color": INK[theme][0]}, "encoding": _without(place, "color") | ends},
         ]
+    else:
+        dash, shape = ({"strokeDash": told}, {"shape": told}) if series else ({}, {})
+        single = {"x": x, "y": y, "tooltip": hover} | color
+        layers = [
+            {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"x": x, "y": y} | color | dash},
+            {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": place | ends},
+            {"mark": {"type": "point", "filled": True, "size": 60}, "encoding": place | {"y": y} | shape},
+            {"data": {"values": values}, "mark": {"type": "tick", "thickness": 1, "size": 7, "opacity": 0.5,
+                                                  "orient": "horizontal"}, "encoding": single},
+        ]  # fmt: skip
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "title": plot["title"],
         "width": 480,
         "height": 260,
-        "data": {"values": values},
+        "data": {"values": points},
         "layer": layers,
         "config": config(theme),
     }
@@ -100,27 +146,40 @@ def vega(plot: dict, rows: Sequence[dict], theme: str = "light") -> dict:
 
 def overlaid(plot: dict, runs: dict[str, Sequence[dict]], theme: str = "light") -> dict:
     """The drawing of `plot` over the rows of several runs, told by name: lines by their dashes, bars side by side."""
-    drawn = vega(plot, [row for rows in runs.values() for row in rows], theme)
-    series = plot["color"]
-    values = []
+    values, points = [], []
     for name, rows in runs.items():
-        for row in rows_of(plot, rows):
-            both = f"{row[series]}, {name}" if series else name
-            values.append(row | {"run": name, "of run": both})
-    drawn["data"]["values"] = values
+        own = rows_of(plot, rows)
+        for found, kept in ((own, values), (summary(plot, own), points)):
+            for row in found:
+                both = f"{row[plot['color']]}, {name}" if plot["color"] else name
+                kept.append(row | {"run": name, "of run": both})
+    drawn = _drawn(plot, points, values, theme)
+    run = {"field": "run", "type": "nominal", "title": None}
     for layer in drawn["layer"]:
         encoding, mark = layer["encoding"], layer["mark"]["type"]
-        if series is None:
-            encoding["color"] = {"field": "run", "type": "nominal", "title": None}
-        if mark == "bar":
+        if plot["color"] is None and not (mark == "rule" and plot["mark"] == "bar"):
+            encoding["color"] = run
+        encoding["detail"] = {"field": "of run"}
+        if "tooltip" in encoding:
+            encoding["tooltip"] = [{"field": "run"}, *encoding["tooltip"]]
+        if plot["mark"] == "bar":
             encoding["xOffset"] = {"field": "of run"}
-            encoding["y"] = encoding["y"] | {"stack": None}
-            encoding["opacity"] = {"field": "run", "type": "nominal", "title": None, "scale": {"range": [1, 0.5]}}
-        else:
-            channel = "strokeDash" if mark == "line" else "shape"
-            encoding[channel] = {"field": "run", "type": "nominal", "title": None}
-            encoding["detail"] = {"field": "of run"}
+            if mark == "bar":
+                encoding["y"] = encoding["y"] | {"stack": None}
+                encoding["opacity"] = run | {"scale": {"range": [1, 0.5]}}
+        elif mark in ("line", "point"):
+            encoding["strokeDash" if mark == "line" else "shape"] = run
     return drawn
+
+
+def _without(encoding: dict, channel: str) -> dict:
+    return {name: value for name, value in encoding.items() if name != channel}
+
+
+def data_of(specification: dict) -> list[dict]:
+    """The rows that a drawing shows, for a table."""
+    own = [layer["data"]["values"] for layer in specification.get("layer", []) if "data" in layer]
+    return [*specification["data"]["values"], *(row for rows in own for row in rows)]
 
 
 def _ticks(measured: list[float], name: str) -> dict:

@@ -1,5 +1,6 @@
 """Pages of works and runs: fetch, ask a service, render."""
 
+import gzip
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -18,7 +19,7 @@ from catalog.selection import Selection
 from config.http import HtmxRequest, UserRequest
 from jobs import queue
 from jobs import services as jobs
-from reproductions import drawing, evidence, parameters, services, sources, stale
+from reproductions import drawing, evidence, parameters, plots, services, sources, stale
 from reproductions.models import Reproduction, Run
 
 PAGE = 50
@@ -223,11 +224,24 @@ def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 @cache_control(max_age=3600)
-def plot(request: HttpRequest, pk: int, index: int) -> HttpResponse:
-    """One plot of a run as SVG, `?theme=dark` for a dark page."""
+def plot(request: HttpRequest, pk: int, index: int, form: str = "svg") -> HttpResponse:
+    """One plot of a run as SVG, PNG, CSV or Vega-Lite, `?theme=dark` for a dark page."""
     found = get_object_or_404(Run.objects.select_related("reproduction"), pk=pk)
-    plots = found.reproduction.spec["plots"]
-    if index >= len(plots) or not found.rows:
-        raise Http404(f"expected a plot below {len(plots)} of a run with rows, got plot {index}")
-    theme = "dark" if request.GET.get("theme") == "dark" else "light"
-    return HttpResponse(drawing.svg(plots[index], found.rows, theme), content_type="image/svg+xml")
+    drawn = found.reproduction.spec["plots"]
+    if index >= len(drawn) or not found.rows:
+        raise Http404(f"expected a plot below {len(drawn)} of a run with rows, got plot {index}")
+    return drawing.answer(plots.vega(drawn[index], found.rows, drawing.theme_of(request)), form)
+
+
+@require_safe
+@cache_control(public=True, max_age=31536000, immutable=True)
+def plot_bundle(request: HttpRequest, version: str) -> HttpResponse:
+    """The script that draws plots in the browser; its version is part of the address."""
+    if version != drawing.BUNDLE_VERSION:
+        raise Http404(f"expected version {drawing.BUNDLE_VERSION}, got {version}")
+    body, taken = drawing.bundle(), "gzip" in request.headers.get("Accept-Encoding", "")
+    response = HttpResponse(body if taken else gzip.decompress(body), content_type="text/javascript; charset=utf-8")
+    if taken:
+        response["Content-Encoding"] = "gzip"
+    response["Vary"] = "Accept-Encoding"
+    return response

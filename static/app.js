@@ -37,6 +37,12 @@ const keys = {
 };
 
 document.addEventListener("keydown", (event) => {
+  if (event.target.id === "q" && ["Escape", "ArrowDown"].includes(event.key)) {
+    event.preventDefault();
+    event.target.blur();
+    if (event.key === "ArrowDown") moveBy(1);
+    return;
+  }
   const typing = event.target.matches("input, select, textarea, [contenteditable]");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || find("dialog[open]")) return;
   if (keys[event.key]) {

@@ -18,3 +18,5 @@ if url := os.environ.pop("TEST_DATABASE_URL", None):
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="claimcheck-tests-")
 (ROOT / "data" / "models").mkdir(parents=True, exist_ok=True)
 (Path(os.environ["DATA_DIR"]) / "models").symlink_to(ROOT / "data" / "models")
+# Playwright keeps an event loop in the thread of the tests, which speak to the database from it one after the other.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"

@@ -1,0 +1,159 @@
+"""Every page in a real browser: WCAG by axe-core in both themes, the policy, narrow screens, the keyboard, the log."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from catalog.models import Work
+from jobs.models import Job, LogChunk
+from jobs.states import change
+from readers.models import Collection
+from reproductions.models import Run
+from tests.site import measured, people
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("look")]
+AXE = Path(importlib.util.find_spec("axe_playwright_python").origin).parent / "axe.min.js"
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+ASK_AXE = """async (runOnly) => (await axe.run(document, {runOnly, resultTypes: ["violations"]})).violations
+    .flatMap(v => v.nodes.map(n => `${v.id}: ${n.target.join(" ")}: ${n.failureSummary}`))"""
+WATCH = """window.refused = []; document.addEventListener("securitypolicyviolation",
+    e => window.refused.push(`${e.violatedDirective} ${e.blockedURI} ${e.sourceFile}`));"""
+
+
+@pytest.fixture(autouse=True)
+def listed(catalogue):
+    """Every page stands on the list."""
+
+
+@pytest.fixture
+def site(live_server, client):
+    """An operator's session, two finished runs and one that goes on."""
+    operator = people.person("operator")
+    client.force_login(operator)
+    made = measured.reproduction()
+    runs = [measured.run(made, error, user=operator) for error in (1.0, 9.0)]
+    Collection.objects.create(owner=operator, name="To read", visibility="public").items.create(
+        work=made.work, position=1
+    )
+    return live_server.url, runs, running(made, operator)
+
+
+def running(made, user) -> Run:
+    job = Job.objects.create(kind="run", device="cpu", time_limit_s=600, user=user)
+    values = {"parameters": {"lengths": [1, 2]}, "scale": "reduced", "spec_hash": made.spec_hash, "checks": []}
+    run = Run.objects.create(job=job, reproduction=made, size="cpu", device="cpu", **values)
+    change(job.pk, 0, [Job.Status.QUEUED], Job.Status.STARTING)
+    change(job.pk, 1, [Job.Status.STARTING], Job.Status.RUNNING, stage="time", done=3, total=9)
+    LogChunk.objects.create(job=job, attempt=1, sequence=1, text="the first line\nanother line\n")
+    return run
+
+
+def pages(runs, going_on) -> list[str]:
+    """Every address that shows a page of its own."""
+    a, b = (run.pk for run in runs)
+    work = "/papers/flashattention/"
+    return [
+        "/", "/?q=zzzz", "/?q=attention&year=2023", "/claims/", "/claims/?device=cpu", work, "/papers/vllm/",
+        f"{work}claims/exactness/", f"{work}history/", f"{work}edit/", "/runs/", f"/runs/{a}/", f"/runs/{b}/",
+        f"/runs/{going_on.pk}/", f"/runs/compare?a={a}&b={b}", "/runs/compare", "/runs/?stale=yes", "/kernels/",
+        "/kernels/attention/flash/", "/nodes/", "/health/", "/failures/", "/collections/",
+        f"/collections/{Collection.objects.get().pk}/", "/accounts/tokens/", "/import/", "/arxiv/", "/bundles/",
+        "/help/", "/nowhere/", "/accounts/login/",
+    ]  # fmt: skip
+
+
+def opened(chromium, client, url: str, **options):
+    """A browser context with the client's session."""
+    context = chromium.new_context(**options)
+    if "sessionid" in client.cookies:
+        context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": url}])
+    context.add_init_script(WATCH)
+    return context
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_meets_wcag_and_the_policy(site, client, chromium, theme):
+    url, runs, going_on = site
+    context = opened(chromium, client, url, color_scheme=theme, reduced_motion="reduce")
+    page, foreign, wrong = context.new_page(), [], []
+    page.on("request", lambda request: foreign.append(request.url) if not request.url.startswith((url, "data:")) else 0)
+    page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+    axe = AXE.read_text()
+    for address in pages(runs, going_on):
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.goto(url + address)
+        page.wait_for_timeout(50)
+        wrong += [f"{address} policy: {one}" for one in page.evaluate("window.refused")]
+        page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+        page.evaluate(axe)
+        asked = {"type": "tag", "values": TAGS} if theme == "light" else {"type": "rule", "values": ["color-contrast"]}
+        wrong += [f"{address} {one}" for one in page.evaluate(ASK_AXE, asked)]
+        if theme == "dark":
+            continue  # only the colours differ
+        for width in (640, 360):  # 640 is 1280 at 200 %
+            page.set_viewport_size({"width": width, "height": 800})
+            if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
+                wrong.append(f"{address} at {width} px is {wide} px wide")
+    context.close()
+    assert not foreign and not wrong, "\n".join(wrong + foreign)
+
+
+def test_the_main_path_by_keyboard_alone(site, client, chromium):
+    url, _, _ = site
+    page = opened(chromium, client, url).new_page()
+    page.goto(url)
+    press = page.keyboard.press
+    press("/")
+    page.keyboard.type("flashattention")
+    page.wait_for_url("**q=flashattention")
+    press("Escape")
+    press("j")
+    assert page.evaluate("document.activeElement.matches('tr[data-row] a.title')")
+    first = page.evaluate("document.activeElement.textContent")
+    press("j")
+    assert page.evaluate("document.activeElement.textContent") != first
+    press("k")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "focus is visible"
+    press("Enter")
+    page.wait_for_url("**/papers/flashattention/")
+    press("c")
+    assert page.evaluate("document.activeElement.textContent") == "Copy"
+    press("r")
+    assert page.evaluate("document.activeElement.textContent") == "Run"
+    press("?")
+    assert page.locator("dialog[open]").is_visible()
+    press("Escape")
+    assert not page.locator("dialog[open]").count()
+    page.context.close()
+
+
+def test_a_log_follows_pauses_and_is_searched(site, client, chromium):
+    url, _, run = site
+    page = opened(chromium, client, url).new_page()
+    page.goto(f"{url}/runs/{run.pk}/")
+    assert page.locator("progress").get_attribute("value") == "33" and "left" in page.inner_text(".stage")
+    page.click("[data-pause]")
+    LogChunk.objects.create(job=run.job, attempt=1, sequence=2, text="a third line\n")
+    page.wait_for_timeout(2500)
+    assert "third" not in page.inner_text("#log")
+    page.click("[data-pause]")
+    page.wait_for_selector("#log:has-text('third')")
+    page.fill("#log-search", "line")
+    assert page.inner_text("#log-hits") == "3 found" and page.locator("#log mark").count() == 3
+    page.keyboard.press("Enter")
+    assert page.inner_text("#log-hits") == "1 of 3"
+    page.wait_for_timeout(1500)
+    assert page.input_value("#log-search") == "line" and page.locator("#log mark").count() == 3
+    page.context.close()
+
+
+def test_pages_read_without_javascript(site, client, chromium):
+    url, runs, _ = site
+    page = opened(chromium, client, url, java_script_enabled=False).new_page()
+    page.goto(f"{url}/papers/flashattention/")
+    assert Work.objects.get(slug="flashattention").claims.first().statement[:40] in page.inner_text("main")
+    assert page.locator(".plot img").count() == 2
+    page.goto(f"{url}/?q=sinks")
+    assert 0 < page.locator("tr[data-row]").count() < 20
+    page.context.close()
