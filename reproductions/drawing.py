@@ -73,4 +73,4 @@ BUNDLE_VERSION = f"{version('vl-convert-python')}-{VL_VERSION}"  # in its addres
 @cache
 def bundle() -> bytes:
     """The browser's Vega, Vega-Lite and Vega-Embed as one script, compressed by gzip. Takes 2 s once a process."""
-    return gzip.compress(vl_convert.javascript_bundle(vl_version=VL_VERSION).encode(), 9, mtime=0)
+    return gzip.compress(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VL_VERSION).encode(), 9, mtime=0)

@@ -109,8 +109,11 @@ def _drawn(plot: dict, points: list[dict], values: list[dict], theme: str) -> di
         elif not bar and name == "x":
             axis["scale"] = {"zero": False}
     if bar:
-        x["axis"] = {"labelAngle": 0}
-    told = {"field": series, "type": "nominal", "title": None}
+        x["axis"] = {"labelAngle": 0, "labelExpr": "split(datum.label, ', ')"}
+        if "y" in plot["log"] and points:
+            floor = 10.0 ** math.floor(math.log10(min(point["low"] for point in points)))
+            y["scale"] = {"type": "log", "domainMin": floor, "domainMax": 1.1 * max(point["high"] for point in points)}
+    told = _told(series, values) if series else {}
     color = {"color": told} if series else {}
     hover = [{"field": plot["x"], "title": plot["x_title"]}, {"field": plot["y"], "title": plot["y_title"]}]
     hover = ([{"field": series}] if series else []) + hover
@@ -118,20 +121,21 @@ def _drawn(plot: dict, points: list[dict], values: list[dict], theme: str) -> di
     place = {"x": x, "tooltip": [*hover, {"field": "low"}, {"field": "high"}, {"field": "measurements"}]} | color
     if bar:
         place |= {"xOffset": {"field": series}} if series else {}
-        fill = {"fillOpacity": told | {"scale": {"range": FILLS}}, "stroke": told} if series else {}
+        levels = {"type": "ordinal", "scale": told["scale"] | {"range": FILLS}} if series else {}
+        fill = {"fillOpacity": told | levels, "stroke": told} if series else {}
         layers = [
-            {"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": place | {"y": y} | fill},
+            {"mark": {"type": "bar", "cornerRadiusEnd": 2}, "encoding": place | {"y": y | {"stack": None}} | fill},
             {"mark": {"type": "rule", "color": INK[theme][0]}, "encoding": _without(place, "color") | ends},
         ]
     else:
         dash, shape = ({"strokeDash": told}, {"shape": told}) if series else ({}, {})
         single = {"x": x, "y": y, "tooltip": hover} | color
         layers = [
+            {"data": {"values": values}, "mark": {"type": "tick", "thickness": 1, "size": 7, "opacity": 0.5,
+                                                  "orient": "horizontal"}, "encoding": single},
             {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"x": x, "y": y} | color | dash},
             {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": place | ends},
             {"mark": {"type": "point", "filled": True, "size": 60}, "encoding": place | {"y": y} | shape},
-            {"data": {"values": values}, "mark": {"type": "tick", "thickness": 1, "size": 7, "opacity": 0.5,
-                                                  "orient": "horizontal"}, "encoding": single},
         ]  # fmt: skip
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
@@ -146,7 +150,8 @@ def _drawn(plot: dict, points: list[dict], values: list[dict], theme: str) -> di
 
 def overlaid(plot: dict, runs: dict[str, Sequence[dict]], theme: str = "light") -> dict:
     """The drawing of `plot` over the rows of several runs, told by name: lines by their dashes, bars side by side."""
-    values, points = [], []
+    values: list[dict] = []
+    points: list[dict] = []
     for name, rows in runs.items():
         own = rows_of(plot, rows)
         for found, kept in ((own, values), (summary(plot, own), points)):
@@ -154,7 +159,7 @@ def overlaid(plot: dict, runs: dict[str, Sequence[dict]], theme: str = "light") 
                 both = f"{row[plot['color']]}, {name}" if plot["color"] else name
                 kept.append(row | {"run": name, "of run": both})
     drawn = _drawn(plot, points, values, theme)
-    run = {"field": "run", "type": "nominal", "title": None}
+    run = _told("run", values)
     for layer in drawn["layer"]:
         encoding, mark = layer["encoding"], layer["mark"]["type"]
         if plot["color"] is None and not (mark == "rule" and plot["mark"] == "bar"):
@@ -165,11 +170,16 @@ def overlaid(plot: dict, runs: dict[str, Sequence[dict]], theme: str = "light") 
         if plot["mark"] == "bar":
             encoding["xOffset"] = {"field": "of run"}
             if mark == "bar":
-                encoding["y"] = encoding["y"] | {"stack": None}
-                encoding["opacity"] = run | {"scale": {"range": [1, 0.5]}}
+                encoding["opacity"] = run | {"scale": run["scale"] | {"range": [1, 0.5]}}
         elif mark in ("line", "point"):
             encoding["strokeDash" if mark == "line" else "shape"] = run
     return drawn
+
+
+def _told(field: str, values: Sequence[dict]) -> dict:
+    """A channel that tells a field's values apart. The same domain everywhere makes one legend of all channels."""
+    domain = sorted({row[field] for row in values}, key=str)
+    return {"field": field, "type": "nominal", "title": None, "scale": {"domain": domain}}
 
 
 def _without(encoding: dict, channel: str) -> dict:
@@ -211,6 +221,8 @@ def config(theme: str) -> dict:
         "bar": {"color": PALETTE[theme][0]},
         "line": {"color": PALETTE[theme][0]},
         "point": {"color": PALETTE[theme][0]},
+        "rule": {"color": PALETTE[theme][0]},
+        "tick": {"color": PALETTE[theme][0]},
         "title": {"color": ink, "fontSize": 13, "anchor": "start", "fontWeight": 600},
         "legend": {
             "labelColor": ink,

@@ -4,11 +4,13 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from django.urls import reverse
 
 from catalog.models import Work
 from jobs.models import Job, LogChunk
 from jobs.states import change
 from readers.models import Collection
+from reproductions import drawing
 from reproductions.models import Run
 from tests.site import measured, people
 
@@ -37,6 +39,12 @@ def site(live_server, client):
         work=made.work, position=1
     )
     return live_server.url, runs, running(made, operator)
+
+
+@pytest.fixture
+def measured_run():
+    """One finished run."""
+    return measured.run(measured.reproduction(), 1.0)
 
 
 def running(made, user) -> Run:
@@ -157,3 +165,28 @@ def test_pages_read_without_javascript(site, client, chromium):
     page.goto(f"{url}/?q=sinks")
     assert 0 < page.locator("tr[data-row]").count() < 20
     page.context.close()
+
+
+def test_a_plot_is_hovered_over_and_downloaded(site, client, chromium):
+    url, runs, _ = site
+    page = opened(chromium, client, url).new_page()
+    page.goto(f"{url}/runs/{runs[0].pk}/")
+    page.locator(".plots").scroll_into_view_if_needed()
+    page.wait_for_selector(".drawn svg", timeout=60_000)
+    page.locator(".drawn svg .mark-symbol path").first.hover()
+    page.wait_for_selector("#vg-tooltip-element.visible:has-text('measurements')")
+    assert page.evaluate("window.refused") == []
+    page.context.close()
+
+
+def test_every_form_of_a_plot(client, measured_run):
+    base = f"/runs/{measured_run.pk}/plots/1"
+    assert client.get(f"{base}.png").content.startswith(b"\x89PNG")
+    rows = client.get(f"{base}.csv").content.decode().splitlines()
+    assert rows[0].split(",")[:2] == ["n", "method"] and "3.1" in rows[1]
+    assert client.get(f"{base}.json?theme=dark").json()["title"] == "Memory"
+    assert client.get(f"{base}.exe").status_code == 404
+    bundle = reverse("plot_bundle", args=[drawing.BUNDLE_VERSION])
+    answer = client.get(bundle, headers={"Accept-Encoding": "gzip"})
+    assert "immutable" in answer["Cache-Control"] and len(answer.content) < 400_000
+    assert client.get("/plots/vega-0.js").status_code == 404
