@@ -14,6 +14,7 @@ from ninja.operation import Operation
 from catalog.api import router as catalogue
 from config.rest import Problem, ProblemOut, Visitor, problem_response, tagged
 from exports.api import router as exports
+from exports.bundle_api import router as bundles
 from readers.api import router as collections
 from reproductions.api import router as reproductions
 
@@ -69,6 +70,7 @@ api = Api(title="Claimcheck", version="1", description=DESCRIPTION, docs_url=Non
 api.add_router("", catalogue)
 api.add_router("", reproductions)
 api.add_router("", collections)
+api.add_router("", bundles)
 api.add_router("", exports)
 
 

@@ -262,3 +262,45 @@ def test_private_bundles_are_the_operators(client, settings, made):
 def _plain(title: str) -> str:
     """As much of a title as stands on one line."""
     return " ".join(title.split()[:3])
+
+
+def test_the_api_asks_follows_and_cancels(client, settings, made):
+    listed = client.get("/api/v1/bundles").json()
+    assert listed["total"] == 1 and listed["results"][0]["sha256"] == made.sha256
+    assert listed["results"][0]["pdf"].endswith(f"/bundles/{made.name}.pdf")
+
+    def ask(**body):
+        return client.post("/api/v1/bundles", json.dumps(body), content_type="application/json")
+
+    sign_in(client, settings, "anonymous")
+    assert ask(query="?q=mamba").status_code == 401
+    sign_in(client, settings, "reader")
+    there = ask(query="?q=mamba")
+    assert (there.status_code, there.json()["bundle"]["name"]) == (200, made.name)
+    assert ask(kind="private").status_code == 403 and ask(fetch=True).status_code == 403
+    assert ask(query="year=soon").status_code == 422 and ask(kind="book").status_code == 422
+    asked = ask(query="?q=rwkv")
+    assert asked.status_code == 202 and asked.json()["status"] == "queued"
+    place = f"/api/v1/bundles/jobs/{asked.json()['job']}"
+    assert client.get(place).json()["bundle"] is None
+    sign_in(client, settings, "owner")
+    assert client.post(f"{place}/cancel").status_code == 403
+    sign_in(client, settings, "reader")
+    assert client.post(f"{place}/cancel").json()["status"] == "cancelled"
+    assert client.get("/api/v1/bundles/jobs/999999").status_code == 404
+
+
+def test_a_private_collection_makes_a_bundle_of_its_owner(client, settings, catalogue, data):
+    from readers.models import Collection
+    from readers.services import add
+    from tests.site.people import person
+
+    mine = Collection.objects.create(owner=person("owner"), name="Mine", visibility="private")
+    add(mine, Work.objects.get(slug="mamba"))
+    with pytest.raises(bundle_plan.NotUnderstood):
+        bundle_plan.plan("report", f"collection={mine.pk}")
+    plan = bundle_plan.plan("report", f"collection={mine.pk}", person("owner"))
+    assert plan.owner == person("owner").pk and [item.slug for item in plan.items] == ["mamba"]
+    address = reverse("bundle-file", args=[bundle_store.make(plan, lambda *told: None).name, "pdf"])
+    for role, allowed in (("anonymous", False), ("reader", False), ("owner", True), ("operator", True)):
+        assert (sign_in(client, settings, role).get(address).status_code == 200) is allowed, role

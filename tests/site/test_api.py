@@ -10,6 +10,7 @@ from openapi_spec_validator import validate
 from catalog import index
 from catalog.models import Entry, Work
 from config.api import api
+from jobs.models import Job
 from readers import services
 from readers.models import Collection
 from tests.site.people import person, sign_in
@@ -297,9 +298,10 @@ def test_answers_are_as_described(client, reproduction):  # noqa: F811
     run = finished_run(reproduction, error=1.0)
     collection = Collection.objects.create(owner=person("owner"), name="C", visibility="public")
     services.add(collection, Work.objects.get(slug="vllm"))
+    bundle = Job.objects.create(kind="bundle", device="control", time_limit_s=9)
     described = schema(client)
     values = {"slug": "flashattention", "entry_id": Entry.objects.first().pk, "run_id": run.pk,
-              "collection_id": collection.pk}  # fmt: skip
+              "collection_id": collection.pk, "job_id": bundle.pk}  # fmt: skip
     checked = 0
     for path, item in described["paths"].items():
         if "get" not in item:
