@@ -304,11 +304,11 @@ def test_answers_are_as_described(client, reproduction):  # noqa: F811
               "collection_id": collection.pk, "job_id": bundle.pk}  # fmt: skip
     checked = 0
     for path, item in described["paths"].items():
-        if "get" not in item:
-            continue
+        told = item.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+        if "application/json" not in told:
+            continue  # it is not read, or it is a file
         where = path.format(**values)
-        content = item["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-        whole = content | {"components": described["components"]}
+        whole = told["application/json"]["schema"] | {"components": described["components"]}
         OAS31Validator(whole).validate(client.get(where).json())
         checked += 1
     assert checked >= 12
