@@ -9,6 +9,8 @@ urlpatterns = [
     path("papers/<slug:slug>/", views.paper, name="paper"),
     path("papers/<slug:slug>/run/", views.run_start, name="run_start"),
     path("kernels/", views.kernel_list, name="kernels"),
+    path("kernels/roofline/<int:index>.svg", views.roofline, name="roofline"),
+    path("kernels/roofline/<int:index>.<slug:form>", views.roofline),
     path("kernels/<path:name>/", views.kernel, name="kernel"),
     path("claims/", views.claims, name="claims"),
     path("runs/", views.runs, name="runs"),

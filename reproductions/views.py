@@ -19,7 +19,7 @@ from catalog.selection import Selection
 from config.http import HtmxRequest, UserRequest
 from jobs import queue
 from jobs import services as jobs
-from reproductions import drawing, evidence, parameters, plots, services, sources, stale
+from reproductions import drawing, evidence, overview, parameters, plots, services, sources, stale
 from reproductions.models import Reproduction, Run
 
 PAGE = 50
@@ -87,7 +87,18 @@ def kernel_list(request: HttpRequest) -> HttpResponse:
     families: dict[str, list] = {}
     for kernel in sources.kernels().values():
         families.setdefault(kernel.family, []).append((kernel, used.get(kernel.name, [])))
-    return render(request, "reproductions/kernels.html", {"families": families})
+    on_gpu = Run.objects.evidence().filter(device="cuda").exists()
+    context = {"families": families, "roofs": overview.rooflines(), "on_gpu": on_gpu}
+    return render(request, "reproductions/kernels.html", context)
+
+
+@require_safe
+def roofline(request: HttpRequest, index: int, form: str = "svg") -> HttpResponse:
+    """One device's roofline with the kernels on it."""
+    roofs = overview.rooflines()
+    if index >= len(roofs):
+        raise Http404(f"expected a roofline below {len(roofs)}, got {index}")
+    return drawing.answer(overview.vega(roofs[index], drawing.theme_of(request)), form)
 
 
 @require_safe
@@ -116,6 +127,8 @@ def claims(request: HtmxRequest) -> HttpResponse:
         "sorts": listing.sorts(),
         "rows": evidence.of_works(listing.works(), listing.selection.filters | listing.chosen.found.fields),
     }
+    if not listing.selection.q and not listing.selection.filters and listing.page == 1:
+        context["devices"], context["overview"] = overview.claims_by_device()
     partial = request.htmx and not request.htmx.history_restore_request
     response = render(request, "reproductions/_claims.html" if partial else "reproductions/claims.html", context)
     response["Vary"] = "HX-Request"
