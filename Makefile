@@ -4,7 +4,7 @@ PY := .venv/bin/python
 TORCH_INDEX ?=
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: install run test check browser
+.PHONY: install run test check browser screenshots
 
 install: .venv/installed
 
@@ -39,3 +39,7 @@ check: .venv/installed-dev
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(PY) -m pytest -q -n 2 tests/test_boundaries.py tests/test_docs.py
+
+screenshots: .venv/installed-tests
+	@$(PY) -m tests.browser
+	@$(PY) -m scripts.screenshots $(ARGS)

@@ -1,5 +1,6 @@
 """The rows of a selection, page by page, and its facets with counts."""
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -69,6 +70,11 @@ class Listing:
     @property
     def _part(self) -> np.ndarray:
         return self._places[(self.page - 1) * self.size : self.page * self.size]
+
+    @property
+    def key(self) -> str:
+        """What the rows of this page follow from, beside the address: which they are, and the state of all works."""
+        return f"{self.snapshot.version} {hashlib.sha256(self._part.tobytes()).hexdigest()}"
 
     def works(self) -> list[Work]:
         """The works of this page, once each, where `size` was given."""
