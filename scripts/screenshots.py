@@ -1,4 +1,4 @@
-"""make screenshots: every page x {desktop, phone} x {light, dark} into data/screenshots, from an installation of its own.
+"""make screenshots: every page in both sizes and themes into data/screenshots, from an installation of its own.
 
 `python -m scripts.screenshots [--url URL] [--readme] [FOLDER]` takes them of a running one.
 """
