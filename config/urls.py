@@ -20,7 +20,7 @@ accounts = [
 ]
 urlpatterns = [
     path("", include("catalog.urls")),
-    path("", include("exports.urls")),  # first: it wraps the page of a work
+    path("", include("exports.urls")),
     path("", include("reproductions.urls")),
     path("", include("jobs.urls")),
     path("api/v1/", api.urls),

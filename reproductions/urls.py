@@ -6,7 +6,6 @@ from reproductions import comparison_views, feeds, views
 
 urlpatterns = [
     path("plots/vega-<str:version>.js", views.plot_bundle, name="plot_bundle"),
-    path("papers/<slug:slug>/", views.paper, name="paper"),
     path("papers/<slug:slug>/run/", views.run_start, name="run_start"),
     path("kernels/", views.kernel_list, name="kernels"),
     path("kernels/roofline/<int:index>.svg", views.roofline, name="roofline"),

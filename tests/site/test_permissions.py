@@ -221,7 +221,7 @@ def address_of(pattern, site) -> str:
     }  # fmt: skip
     values: dict[str, Any] = {"slug": site.slug, "part": "entries", "kind": "work", "key": site.collection.key,
                               "item": site.item.pk, "index": 0, "number": site.change.history_id, "format": "bibtex",
-                              "uidb64": "x", "token": "x", "pk": 1}  # fmt: skip
+                              "uidb64": "x", "token": "x", "pk": 1, "name": "bibtex"}  # fmt: skip
     values["kind"] = "arxiv" if pattern.name == "job_start" else "work"
     values["pk"] = next((pk for start, pk in own.items() if pattern.name.startswith(start)), 1)
     if pattern.name == "run_plot":
@@ -258,7 +258,8 @@ def test_looking_changes_nothing(client, settings, site, who):
     pages = [pattern for pattern in patterns(get_resolver()) if pattern.name != "password_reset_confirm"]
     routes = [address_of(pattern, site) for pattern in pages]
     described = client.get("/api/v1/openapi.json").json()
-    words = {"slug": site.slug, "entry_id": site.entry.pk, "run_id": site.run.pk, "collection_id": site.collection.pk}
+    words = {"slug": site.slug, "entry_id": site.entry.pk, "run_id": site.run.pk, "collection_id": site.collection.pk,
+             "name": "bibtex"}  # fmt: skip
     routes += [path.format(**words) for path, item in described["paths"].items() if "get" in item]
     with connection.execute_wrapper(only_reads):
         for address in routes:
