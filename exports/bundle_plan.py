@@ -152,7 +152,7 @@ def plan(kind: str, query: str, user: Any = None) -> Plan:
     selection.user = user
     listing = Listing(selection, size=0)
     if listing.chosen.problems:
-        raise NotUnderstood("; ".join(listing.chosen.problems))
+        raise NotUnderstood("; ".join(problem.removesuffix("; it was left out") for problem in listing.chosen.problems))
     pks, named = _order(listing)
     if not pks:
         raise NotUnderstood("no work of the list is in this selection")
