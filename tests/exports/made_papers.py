@@ -89,7 +89,7 @@ def with_deep_outline(title: str) -> Pdf:
 
 def data(pdf: Pdf, **how) -> bytes:
     buffer = io.BytesIO()
-    pdf.save(buffer, **how)
+    pdf.save(buffer, **{"deterministic_id": "encryption" not in how} | how)
     return buffer.getvalue()
 
 
