@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
+from django.core.cache import cache
 
 from catalog import engines
 from catalog.models import SearchWord, Work
@@ -21,6 +22,16 @@ class Near:
 
     work: Work
     reasons: list[str] = field(default_factory=list)
+
+
+def around(work: Work) -> tuple[list[Near], dict]:
+    """`related` and `beside`, kept until any work changes."""
+    key = f"around {current().version} {work.pk}"
+    found = cache.get(key)
+    if found is None:
+        found = related(work), beside(work)
+        cache.set(key, found)
+    return found
 
 
 def related(work: Work, count: int = 6) -> list[Near]:

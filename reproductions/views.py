@@ -41,6 +41,7 @@ def _paper(
     asked = _asked(request, reproduction)
     runs = list(reproduction.runs.for_list()[:10]) if reproduction else []
     plotted = _plotted(reproduction)
+    around, neighbours = near.around(work)
     context = {
         "work": work,
         "reproduction": reproduction,
@@ -49,8 +50,8 @@ def _paper(
         "plotted": plotted,
         "scale": evidence.against_the_paper(plotted) if plotted else [],
         "method": sources.method(slug) if reproduction else None,
-        "related": near.related(work),
-        "beside": near.beside(work),
+        "related": around,
+        "beside": neighbours,
         "devices": services.offered_devices(),
         "may_edit": curation.is_curator(request.user),
         "error": error,

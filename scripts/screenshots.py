@@ -70,7 +70,7 @@ def main() -> None:
                 page.context.close()
         if options.readme:
             page = chromium.new_context(viewport={"width": 1280, "height": 860}, color_scheme="light").new_page()
-            for name, address in (("list", "/?q=attention"), ("paper", WORK)):
+            for name, address in (("list", "/?sort=result"), ("paper", WORK)):
                 page.goto(url + address)
                 page.screenshot(path=ROOT / "docs" / "images" / f"{name}.png")
         chromium.close()

@@ -190,3 +190,28 @@ def test_every_form_of_a_plot(client, measured_run):
     answer = client.get(bundle, headers={"Accept-Encoding": "gzip"})
     assert "immutable" in answer["Cache-Control"] and len(answer.content) < 400_000
     assert client.get("/plots/vega-0.js").status_code == 404
+
+
+VITALS = """() => new Promise(done => {
+    const found = {shift: 0, paint: 0};
+    new PerformanceObserver(list => list.getEntries().forEach(e => { if (!e.hadRecentInput) found.shift += e.value; }))
+        .observe({type: "layout-shift", buffered: true});
+    new PerformanceObserver(list => list.getEntries().forEach(e => { found.paint = e.startTime; }))
+        .observe({type: "largest-contentful-paint", buffered: true});
+    const all = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
+    found.bytes = all.reduce((sum, e) => sum + e.transferSize, 0);
+    setTimeout(() => done(found), 300);
+})"""
+
+
+@pytest.mark.parametrize(("address", "bytes_at_most"), [("/", 150_000), ("/claims/", 150_000), ("/help/", 150_000)])
+def test_pages_do_not_jump_and_are_light(site, client, chromium, address, bytes_at_most):
+    url, _, _ = site
+    page = opened(chromium, client, url, viewport={"width": 1280, "height": 900}).new_page()
+    page.goto(url + address)
+    vitals = page.evaluate(VITALS)
+    print(address, vitals)  # the time of the largest paint is told, not asserted: machines differ
+    assert vitals["shift"] < 0.02 and 0 < vitals["bytes"] <= bytes_at_most
+    page.goto(f"{url}/papers/flashattention/")
+    assert page.evaluate(VITALS)["shift"] < 0.02
+    page.context.close()
