@@ -12,7 +12,8 @@ from typing import Any
 from catalog.listing import Listing
 from catalog.models import Work
 from catalog.selection import Selection, collection_of
-from exports import citations
+from exports.bibtex import bibtex
+from exports.reference import of_work
 from reproductions import evidence, plots
 from reproductions.models import Reproduction, Run
 from reproductions.spec import NEEDS
@@ -204,7 +205,7 @@ def _item(work: Work, reproduction: Reproduction | None) -> Item:
         topics=[topic.name for topic in work.topics.all()],
         url=work.url,
         links=list(dict.fromkeys(codes)),
-        citation=citations.bibtex(work),
+        citation=bibtex(of_work(work)),
         question=reproduction.question if reproduction else "",
         claims=claims,
         outcomes={name: outcomes.count(name) for name in dict.fromkeys(outcomes)},

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from django.conf import settings
 from exports import binding
 from exports.binding import Progress
 from exports.bundle_plan import PRIVATE, Plan
+
+LEFT_S = 86400  # longer than any job takes
 
 
 @dataclass
@@ -89,6 +92,9 @@ def make(plan: Plan, progress: Progress) -> Made:
 
 def make_room(keep: str) -> None:
     """Remove those that were not used for longest until the rest fits the cap."""
+    for path in [*folder().glob("*.tmp"), *folder().glob("plots/*.tmp")]:  # of a job that was ended
+        if time.time() - path.stat().st_mtime > LEFT_S:
+            path.unlink(missing_ok=True)
     sizes = {path: path.stat() for path in folder().glob("claimcheck-*.pdf")}
     total = sum(stat.st_size for stat in sizes.values())
     for path in sorted(sizes, key=lambda path: sizes[path].st_mtime):

@@ -11,8 +11,8 @@ from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFont
 
 PACKAGE = "rinoh_typeface_dejavusans"
-NAME, MONO = "DejaVuSansCondensed", "Courier"
-STYLES = {(0, 0): NAME, (1, 0): f"{NAME}-Bold", (0, 1): f"{NAME}-Oblique", (1, 1): f"{NAME}-BoldOblique"}
+NAME = "DejaVuSansCondensed"
+STYLES = {(0, 0): NAME, (1, 0): f"{NAME}-Bold"}  # (bold, italic); each takes 10 MB of memory
 CHINESE = "STSong-Light"  # named, not embedded: viewers bring one
 POINTS = str.maketrans(
     {"、": ", ", "，": ", ", "。": ". ", "：": ": ", "；": "; ", "（": " (", "）": ") ", "\u3000": " "}

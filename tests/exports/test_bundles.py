@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import re
 
 import pytest
@@ -304,3 +305,12 @@ def test_a_private_collection_makes_a_bundle_of_its_owner(client, settings, cata
     address = reverse("bundle-file", args=[bundle_store.make(plan, lambda *told: None).name, "pdf"])
     for role, allowed in (("anonymous", False), ("reader", False), ("owner", True), ("operator", True)):
         assert (sign_in(client, settings, role).get(address).status_code == 200) is allowed, role
+
+
+def test_what_an_ended_job_left_is_removed(catalogue, data):
+    left, fresh = bundle_store.folder() / "x.pdf.1.tmp", bundle_store.folder() / "y.pdf.2.tmp"
+    for path in (left, fresh):
+        path.write_bytes(b"half")
+    os.utime(left, (1, 1))
+    bundle_store.make_room(keep="")
+    assert not left.exists() and fresh.exists()
