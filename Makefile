@@ -42,4 +42,4 @@ check: .venv/installed-dev
 
 screenshots: .venv/installed-tests
 	@$(PY) -m tests.browser
-	@$(PY) -m scripts.screenshots $(ARGS)
+	@$(PY) -m tests.screenshots $(ARGS)

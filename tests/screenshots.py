@@ -1,6 +1,6 @@
 """make screenshots: every page in both sizes and themes into data/screenshots, from an installation of its own.
 
-`python -m scripts.screenshots [--url URL] [--readme] [FOLDER]` takes them of a running one.
+`python -m tests.screenshots [--url URL] [--readme] [FOLDER]` takes them of a running one.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from tests import browser
 from tests.installation import ROOT, Installation
@@ -24,7 +24,10 @@ PAGES = {
     "import": "/import/", "add": "/arxiv/", "history": f"{WORK}history/", "edit": f"{WORK}edit/facts/",
     "sign-in": "/accounts/login/", "not-found": "/nowhere/",
 }  # fmt: skip
-SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+SIZES: dict[str, ViewportSize] = {
+    "desktop": {"width": 1280, "height": 900},
+    "phone": {"width": 390, "height": 844},
+}
 
 
 @contextlib.contextmanager
