@@ -26,7 +26,7 @@ class Near:
 
 def around(work: Work) -> tuple[list[Near], dict]:
     """`related` and `beside`, kept until any work changes."""
-    key = f"around {current().version} {work.pk}"
+    key = f"around-{current().version}-{work.pk}"
     found = cache.get(key)
     if found is None:
         found = related(work), beside(work)
