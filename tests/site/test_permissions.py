@@ -49,6 +49,7 @@ class Site:
         self.finished = finished_run(reproduction, error=1.0)
         self.run = finished_run(reproduction, error=1.0)
         self.job = Job.objects.create(kind="run", device="cpu", time_limit_s=10, user=owner)
+        self.bundle = Job.objects.create(kind="bundle", device="control", time_limit_s=10, user=owner)
         self.run.job = self.job
         self.run.save()
         self.collection = Collection.objects.create(owner=owner, name="C", visibility="public")
@@ -99,6 +100,7 @@ PAGES: dict[str, tuple[Any, Any, tuple]] = {
     "undo": (lambda s: [s.slug, "work", s.change.history_id], lambda s: {}, CURATORS),
     "arxiv-add": (lambda s: [], lambda s: {"paper": "nothing"}, (SIGN_IN, 403, 403, 400, 400)),
     "run_start": (lambda s: [s.slug], lambda s: {"size": "cpu", "device": "cpu", "again": "yes"}, READERS),
+    "bundles": (lambda s: [], lambda s: {"kind": "private", "query": ""}, (SIGN_IN, 403, 403, 403, 302)),
     "run_again": (lambda s: [s.finished.pk], lambda s: {}, READERS),
     "job_start": (lambda s: ["arxiv"], lambda s: {}, CURATORS),
     "job_cancel": (lambda s: [s.job.pk], lambda s: {}, (SIGN_IN, 403, 302, 403, 302)),
@@ -120,6 +122,8 @@ PAGES: dict[str, tuple[Any, Any, tuple]] = {
 OPEN = {"login", "logout", "password_reset_confirm"}
 MANY = (401, 403, 403, 200, 200)
 API: dict[tuple[str, str], tuple[Any, tuple]] = {
+    ("POST", "/bundles"): ({"kind": "private"}, (401, 403, 403, 403, 202)),
+    ("POST", "/bundles/jobs/{bundle}/cancel"): (None, (401, 403, 200, 403, 200)),
     ("PATCH", "/works/{slug}"): ({"venue": "V"}, MANY),
     ("POST", "/works/{slug}/entries"): (
         lambda s: {"category": s.free.slug, "title": "T", "month": "2024-01"},
@@ -187,7 +191,8 @@ def test_who_may_write_by_api(client, site, operation, place):
     method, path = operation
     data, expected = API[operation]
     words = {"slug": site.slug, "entry": site.entry.pk, "link": site.link.pk, "claim": site.claim.key,
-             "category": site.free.slug, "run": site.run.pk, "collection": site.collection.pk}  # fmt: skip
+             "category": site.free.slug, "run": site.run.pk, "collection": site.collection.pk,
+             "bundle": site.bundle.pk}  # fmt: skip
     token = tokens.create(person(WHO[place]), name="t", scope="write")[1] if place else ""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     refused = expected[place] >= 400
@@ -221,10 +226,12 @@ def address_of(pattern, site) -> str:
     }  # fmt: skip
     values: dict[str, Any] = {"slug": site.slug, "part": "entries", "kind": "work", "key": site.collection.key,
                               "item": site.item.pk, "index": 0, "number": site.change.history_id, "format": "bibtex",
-                              "uidb64": "x", "token": "x", "pk": 1, "name": "bibtex"}  # fmt: skip
+                              "uidb64": "x", "token": "x", "pk": 1,
+                              "ending": "pdf", "version": "x", "form": "svg"}  # fmt: skip
     values["kind"] = "arxiv" if pattern.name == "job_start" else "work"
     values["pk"] = next((pk for start, pk in own.items() if pattern.name.startswith(start)), 1)
-    if pattern.name == "run_plot":
+    values["name"] = {"bundle-file": "claimcheck-report-0a", "kernel": "attention/flash"}.get(pattern.name, "bibtex")
+    if pattern.name in ("run_plot", "run_plot_as"):
         values["pk"] = site.finished.pk
     return reverse(pattern.name, kwargs={name: values[name] for name in pattern.pattern.converters or {}} or {
         name: values[name] for name in pattern.pattern.regex.groupindex})  # fmt: skip
@@ -259,7 +266,7 @@ def test_looking_changes_nothing(client, settings, site, who):
     routes = [address_of(pattern, site) for pattern in pages]
     described = client.get("/api/v1/openapi.json").json()
     words = {"slug": site.slug, "entry_id": site.entry.pk, "run_id": site.run.pk, "collection_id": site.collection.pk,
-             "name": "bibtex"}  # fmt: skip
+             "name": "bibtex", "job_id": site.bundle.pk}  # fmt: skip
     routes += [path.format(**words) for path, item in described["paths"].items() if "get" in item]
     with connection.execute_wrapper(only_reads):
         for address in routes:
