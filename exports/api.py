@@ -5,7 +5,7 @@ from ninja import Router
 
 from catalog.models import Work
 from config.rest import Problem
-from exports import citation_views
+from exports import citation_views, selecting
 from exports.citations import FORMATS
 
 router = Router(tags=["export"])
@@ -22,8 +22,8 @@ def export_selection(
     if name not in FORMATS:
         raise Problem(404, f"expected one of {', '.join(FORMATS)}, got {name}")
     try:
-        return citation_views.answer(request, FORMATS[name], citation_views.selected(request))
-    except citation_views.NotSelected as error:
+        return citation_views.answer(request, FORMATS[name], selecting.of_request(request))
+    except selecting.NotSelected as error:
         raise Problem(422, str(error)) from None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from catalog.listing import Listing
 from catalog.models import Work
 from catalog.selection import Selection, collection_of
+from exports import selecting
 from exports.bibtex import bibtex
 from exports.reference import of_work
 from reproductions import evidence, plots
@@ -151,10 +152,7 @@ def plan(kind: str, query: str, user: Any = None) -> Plan:
         raise NotUnderstood(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     selection = Selection.typed(query)
     selection.user = user
-    listing = Listing(selection, size=0)
-    if listing.chosen.problems:
-        raise NotUnderstood("; ".join(problem.removesuffix("; it was left out") for problem in listing.chosen.problems))
-    pks, named = _order(listing)
+    pks, named, said = _chosen(query, selection)
     if not pks:
         raise NotUnderstood("no work of the list is in this selection")
     works = Work.objects.for_list().in_bulk(pks)
@@ -162,7 +160,22 @@ def plan(kind: str, query: str, user: Any = None) -> Plan:
     items = [_item(works[pk], reproductions.get(pk)) for pk in pks]
     place = {pk: i for i, pk in enumerate(pks)}
     groups = [Group(name, [place[pk] for pk in members]) for name, members in named]
-    return Plan(kind, query, _said(selection), items, groups, _owner(selection, user))
+    return Plan(kind, query, said, items, groups, _owner(selection, user))
+
+
+def _chosen(query: str, selection: Selection) -> tuple[list[int], list[tuple[str, list[int]]], str]:
+    """Keys of the works in their order, the groups they stand in, and the selection in words."""
+    try:
+        if (keys := selecting.picked(query)) is not None:
+            return keys, [("", keys)], "picked by hand"
+    except selecting.NotSelected as error:
+        raise NotUnderstood(str(error)) from None
+    listing = Listing(selection, size=0)
+    if listing.chosen.problems:
+        raise NotUnderstood("; ".join(problem.removesuffix("; it was left out") for problem in listing.chosen.problems))
+    if keys := selecting.in_own_order(listing):
+        return keys, [("", keys)], _said(selection)
+    return *_order(listing), _said(selection)
 
 
 def _order(listing: Listing) -> tuple[list[int], list[tuple[str, list[int]]]]:

@@ -9,32 +9,10 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from catalog import versions
-from catalog.listing import Listing
 from catalog.models import Work
-from catalog.selection import Selection
+from exports import selecting
 from exports.citations import FORMATS, NEGOTIATED, Format
 from reproductions import views as reproductions
-
-
-class NotSelected(ValueError):
-    """A selection that cannot be meant; the message says what was expected."""
-
-
-def selected(request: HttpRequest) -> list[Work]:
-    """The works an address means, whole and in its order: `works=a,b,c` by hand, or the list's own filters."""
-    works = Work.objects.for_list()
-    if "works" in request.GET:
-        slugs = [slug for slug in request.GET["works"].split(",") if slug]
-        found = {work.slug: work for work in works.filter(slug__in=slugs)}
-        if missing := [slug for slug in slugs if slug not in found]:
-            raise NotSelected(f"works: there is no {', '.join(missing)}")
-        return [found[slug] for slug in dict.fromkeys(slugs)]
-    listing = Listing(Selection.read(request.GET))
-    if listing.chosen.problems:
-        raise NotSelected("; ".join(listing.chosen.problems))
-    order = listing.order().tolist()
-    known = works.in_bulk(order)
-    return [known[pk] for pk in order]
 
 
 @require_safe
@@ -46,8 +24,8 @@ def export(request: HttpRequest, name: str) -> HttpResponse:
     if (unchanged := versions.unchanged(request, tag)) is not None:
         return unchanged
     try:
-        works = selected(request)
-    except NotSelected as error:
+        works = selecting.of_request(request)
+    except selecting.NotSelected as error:
         return HttpResponse(f"{error}\n", status=400, content_type="text/plain; charset=utf-8")
     stem = works[0].slug if len(works) == 1 else "claimcheck"
     response = answer(request, FORMATS[name], works)

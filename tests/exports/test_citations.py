@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from pylatexenc.latex2text import LatexNodes2Text
 
 from catalog.models import Author, Authorship, Work
-from exports import bibtex, cff, csl, names, ris, styles, tex
+from exports import bibtex, bundle_plan, cff, csl, names, ris, styles, tex
 from exports.citations import FORMATS
 from exports.names import Name, split
 from exports.reference import Reference, of_work
+from readers.models import Collection, CollectionItem
 
 # Of the package only the schema is used; to import it would need what it depends on.
 CFFCONVERT = Path(find_spec("cffconvert").submodule_search_locations[0])
@@ -292,3 +293,23 @@ def test_biber_accepts_every_work(catalogue, tmp_path):
         assert done.returncode == 0 and "WARN" not in done.stdout and "ERROR" not in done.stdout, done.stdout[-2000:]
         out = by_pybtex((tmp_path / f"{name}_bibertool.bib").read_text(encoding="utf-8"))
         assert {key: plain(fields["title"]) for key, (fields, _) in out.items()} == {r.key: r.title for r in wanted}
+
+
+def test_a_collection_leaves_in_its_own_order(catalogue, client, django_user_model):
+    owner = django_user_model.objects.create_user("owner")
+    own = Collection.objects.create(owner=owner, name="Mine")
+    for position, slug in enumerate(("vllm", "awq", "mqa")):
+        CollectionItem.objects.create(collection=own, work=Work.objects.get(slug=slug), position=position)
+    address = f"/export/bibtex/?collection={own.pk}"
+    assert client.get(address).status_code == 400, "another's private collection"
+    client.force_login(owner)
+    assert re.findall(r"^@\w+\{(.+),", client.get(address).content.decode(), re.M) == ["vllm", "awq", "mqa"]
+    by_title = client.get(f"{address}&sort=title").content.decode()
+    assert re.findall(r"^@\w+\{(.+),", by_title, re.M) == ["awq", "vllm", "mqa"]
+
+
+def test_a_bundle_keeps_a_hand_picked_order(catalogue):
+    made = bundle_plan.plan("report", "works=vllm,awq,mqa")
+    assert [item.slug for item in made.items] == ["vllm", "awq", "mqa"] and made.selection == "picked by hand"
+    with pytest.raises(bundle_plan.NotUnderstood, match="there is no nothing"):
+        bundle_plan.plan("report", "works=vllm,nothing")

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from catalog.listing import Listing
 from catalog.models import Work
-from catalog.selection import Selection
+from exports import selecting
 from exports.citations import FORMATS
 
 
@@ -18,7 +17,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """The format, the selection and the file."""
         parser.add_argument("format", choices=sorted(FORMATS), metavar="FORMAT", help=", ".join(sorted(FORMATS)))
-        parser.add_argument("--query", default="", metavar="Q", help="words of the search box, or ?q=flash&year=2023")
+        parser.add_argument(
+            "--query", default="", metavar="Q", help="words of the search box, ?q=flash&year=2023, or works=vllm,awq"
+        )
         parser.add_argument("--ascii", action="store_true", help="accents as TeX writes them (bibtex, biblatex)")
         parser.add_argument("-o", dest="file", type=Path, metavar="FILE", help="write to this file")
 
@@ -36,11 +37,9 @@ class Command(BaseCommand):
 
 def selected(query: str) -> list[Work]:
     """The works of a query, in its order; all by slug without one. CommandError with code 2 for what it cannot mean."""
-    works = Work.objects.for_list()
     if not query.strip():
-        return list(works.order_by("slug"))
-    listing = Listing(Selection.typed(query))
-    if listing.chosen.problems:
-        raise CommandError(f"--query: {'; '.join(listing.chosen.problems)}", returncode=2)
-    found = works.in_bulk(listing.order().tolist())
-    return [found[pk] for pk in listing.order().tolist()]
+        return list(Work.objects.for_list().order_by("slug"))
+    try:
+        return selecting.of_query(query)
+    except selecting.NotSelected as error:
+        raise CommandError(f"--query: {error}", returncode=2) from None
