@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.urls import reverse
 
-from catalog.models import Work
+from catalog.models import ListImport, Work
 from jobs.models import Job, LogChunk
 from jobs.states import change
 from readers.models import Collection
@@ -61,9 +61,15 @@ def pages(runs, going_on) -> list[str]:
     """Every address that shows a page of its own."""
     a, b = (run.pk for run in runs)
     work = "/papers/flashattention/"
+    text = (
+        "| Date | Title | Paper |\n|---|---|---|\n|2023.10|[**New**] A work nobody knows|[[pdf]](https://x.y/a.pdf)|\n"
+    )
+    upload = ListImport.objects.create(name="list.md", text=f"## Attention\n\n{text}", digest="x")
+    edits = [f"{work}edit/{part}/" for part in ("facts", "claims/new", "entries/new", "links/new")]
     return [
+        *edits, f"/import/{upload.pk}/", "/export/word/", "/?year=soon", "/accounts/password_change/",
         "/", "/?q=zzzz", "/?q=attention&year=2023", "/claims/", "/claims/?device=cpu", work, "/papers/vllm/",
-        f"{work}claims/exactness/", f"{work}history/", f"{work}edit/", "/runs/", f"/runs/{a}/", f"/runs/{b}/",
+        f"{work}claims/exactness/", f"{work}history/", "/runs/", f"/runs/{a}/", f"/runs/{b}/",
         f"/runs/{going_on.pk}/", f"/runs/compare?a={a}&b={b}", "/runs/compare", "/runs/?stale=yes", "/kernels/",
         "/kernels/attention/flash/", "/nodes/", "/health/", "/failures/", "/collections/",
         f"/collections/{Collection.objects.get().pk}/", "/accounts/tokens/", "/import/", "/arxiv/", "/bundles/",
