@@ -214,7 +214,7 @@ def load(slug: str) -> Spec:
 
 # What a spec reaches through its `lab` without importing it; what judges or draws the rows does not make them.
 TOOLS = {
-    "time": "kernels/bench.py",
+    "time": "kernels/bench/__init__.py",
     "peak_memory": "reproductions/lab/memory.py",
     "model": "reproductions/lab/models.py",
     "text": "reproductions/lab/text.py",

@@ -58,7 +58,7 @@ class Lab:
 
         With `make`, each repeat draws new inputs and every method is called with its own copy of them; outputs must
         agree with the first method's, and `flops` and `read` bytes (the least a call must do) are held to the measured
-        roof of this device (kernels/bench.py). A refused timing gives no samples, and a row that says why. Without
+        roof of this device (kernels/bench). A refused timing gives no samples, and a row that says why. Without
         `make`, methods take no argument and are only timed: for steps that keep a state.
         """
         if make is None:

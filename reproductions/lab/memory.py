@@ -1,31 +1,34 @@
 """Peak memory of one call. On a CPU: in a fresh process, from the high-water mark of its own resident set."""
 
 import gc
-import os
-import pickle
-import subprocess
-import sys
+import multiprocessing
+import traceback
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
-
-from jobs.leash import die_with_parent
 
 
 def peak_in_fresh_process(make: Callable[[], tuple], call: Callable) -> int:
     """Bytes by which `call(*make())` raises the resident high-water mark (VmHWM, proc(5)) above the state before it.
 
-    `ru_maxrss` would not do: a child inherits its parent's peak. RuntimeError with the child's words if it fails.
+    The process is forked from one that has loaded torch and done nothing since. `ru_maxrss` would not do: a child
+    inherits its parent's peak. RuntimeError with the child's words if it fails.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "reproductions.lab.memory", str(os.getpid())],
-        input=pickle.dumps((make, call)),
-        capture_output=True,
-        env=os.environ,
-        cwd=Path(__file__).parents[2],
-    )
-    if done.returncode:
-        raise RuntimeError(f"memory measurement failed: {done.stderr.decode(errors='replace').strip()[-800:]}")
-    return int(done.stdout)
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["torch", "triton"])
+    ours, theirs = forks.Pipe(duplex=False)
+    child = forks.Process(target=_measure, args=(theirs, make, call), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        found = ours.recv()
+    except EOFError:
+        child.join()
+        found = f"it ended with exit code {child.exitcode}"
+    child.join()
+    if isinstance(found, str):
+        raise RuntimeError(f"memory measurement failed: {found.strip()[-800:]}")
+    return found
 
 
 def peak_on_gpu(make: Callable[[], tuple], call: Callable) -> int:
@@ -52,18 +55,14 @@ def high_water() -> int:
     raise RuntimeError("no VmHWM in /proc/self/status: peak memory is measured on Linux only")
 
 
-def _main() -> None:
-    die_with_parent(int(sys.argv[1]))
-    make, call = pickle.loads(sys.stdin.buffer.read())
-    inputs = make()
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the mark falls back to what is resident now
-    before = high_water()
-    kept = call(*inputs)
-    peak = high_water()
-    del kept
-    print(peak - before)
-
-
-if __name__ == "__main__":
-    _main()
+def _measure(answer: Connection, make: Callable[[], tuple], call: Callable) -> None:
+    try:
+        inputs = make()
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the mark falls back to what is resident now
+        before = high_water()
+        kept = call(*inputs)
+        answer.send(high_water() - before)
+        del kept
+    except Exception:
+        answer.send(traceback.format_exc())
