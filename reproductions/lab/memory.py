@@ -1,5 +1,6 @@
 """Peak memory of one call. On a CPU: in a fresh process, from the high-water mark of its own resident set."""
 
+import ctypes
 import gc
 import multiprocessing
 import traceback
@@ -7,12 +8,15 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+M_MMAP_THRESHOLD, LARGE = -3, 64 * 1024  # mallopt(3)
+
 
 def peak_in_fresh_process(make: Callable[[], tuple], call: Callable) -> int:
     """Bytes by which `call(*make())` raises the resident high-water mark (VmHWM, proc(5)) above the state before it.
 
-    The process is forked from one that has loaded torch and done nothing since. `ru_maxrss` would not do: a child
-    inherits its parent's peak. RuntimeError with the child's words if it fails.
+    The process is forked from one that has loaded torch and done nothing since; a tensor of 64 KiB or more has pages of
+    its own there, which go back when it is freed, so that holes in the heap do not count as the method's. `ru_maxrss`
+    would not do: a child inherits its parent's peak. RuntimeError with the child's words if it fails.
     """
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["torch", "triton"])
@@ -56,6 +60,7 @@ def high_water() -> int:
 
 
 def _measure(answer: Connection, make: Callable[[], tuple], call: Callable) -> None:
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
     try:
         inputs = make()
         gc.collect()
