@@ -4,7 +4,7 @@ PY := .venv/bin/python
 TORCH_INDEX ?=
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: install run test check browser screenshots
+.PHONY: install run test check browser screenshots results
 
 install: .venv/installed
 
@@ -43,3 +43,10 @@ check: .venv/installed-dev
 screenshots: .venv/installed-tests
 	@$(PY) -m tests.browser
 	@$(PY) -m tests.screenshots $(ARGS)
+
+results: install
+	@$(PY) manage.py migrate -v0
+	@$(PY) manage.py load_catalog -v0
+	@$(PY) manage.py sync_reproductions -v0
+	@$(PY) manage.py load_records -v0
+	@$(PY) manage.py results -o docs/results.md

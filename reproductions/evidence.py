@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from catalog.models import Claim, Work
+from reproductions import readings
 from reproductions.models import Reproduction, Run
 from reproductions.parameters import text
 from reproductions.spec import NEEDS, Check, Untested
@@ -58,6 +59,7 @@ def of_work(work: Work, reproduction: Reproduction | None) -> list[ClaimEvidence
             evidence.untested = check.reason
         else:
             standing = [h for h in reproduction.headlines if h["position"] == position]
+            standing = [h | {"reading": readings.of(work.slug, h)} for h in standing]
             evidence.checks.append(CheckEvidence(check, standing))
     return list(found.values())
 
