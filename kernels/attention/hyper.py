@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.attention.tiles import visible, wide
 
-SLICE = 4 * 2**20  # scores of an exact part that are held at a time, for each head
+SLICE = 2**20  # scores that are held at a time, for each head
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def hyper_attention(
 
     Causal attention wants N = M. ValueError says what was expected of shapes.
     """
-    if q.dim() != 4 or k.shape != v.shape or (*k.shape[:2], k.shape[3]) != (*q.shape[:2], q.shape[3]) or not k.numel():
+    if q.dim() != 4 or k.shape != v.shape or (*k.shape[:2], k.shape[3]) != (*q.shape[:2], q.shape[3]) or not q.numel() * k.numel():
         shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v))
-        raise ValueError(f"expected q (B, H, N, D), k and v (B, H, M, D) with M >= 1, got {shapes}")
+        raise ValueError(f"expected q (B, H, N, D), k and v (B, H, M, D) with N, M >= 1, got {shapes}")
     if causal and q.shape != k.shape:
         raise ValueError(f"causal: expected as many queries as keys, got {q.shape[2]} and {k.shape[2]}")
     budget = budget or Budget()
@@ -126,9 +126,11 @@ def _blocks(q: Tensor, k: Tensor, v: Tensor, count: int) -> Part:
     """Exact attention of the i-th of `count` equal runs of queries to the i-th run of keys; the last row of a run that
     is shorter than the longest is repeated, and repeated keys are masked."""
     (qs, once), (at, there) = _runs(q.shape[2], count, q.device), _runs(k.shape[2], count, q.device)
-    s = q[:, :, qs] @ k[:, :, at].mT
-    out, norm = _finish(s.masked_fill(~there[:, None, :], -torch.inf), v[:, :, at])
-    kept = once.flatten()
+    parts = []
+    for some in _slices(count, qs.shape[1] * at.shape[1]):
+        s = q[:, :, qs[some]] @ k[:, :, at[some]].mT
+        parts.append(_finish(s.masked_fill(~there[some, None, :], -torch.inf), v[:, :, at[some]]))
+    (out, norm), kept = _joined(parts), once.flatten()
     return out.flatten(2, 3)[:, :, kept], norm.flatten(2, 3)[:, :, kept]
 
 
@@ -145,24 +147,35 @@ def _sampled(q: Tensor, k: Tensor, v: Tensor, own: Part | None, samples: int, ge
     """Every query to `samples` keys, drawn alike and with replacement, each standing for M / samples of them."""
     b, h, m, _ = k.shape
     drawn = torch.randint(m, (b, h, samples), device=k.device, generator=generator)
-    s = q @ _at(k, drawn).mT + math.log(m / samples)
-    if own is not None:
-        s = s.masked_fill(own[0][..., None] == own[1].gather(2, drawn)[..., None, :], -torch.inf)
-    return _finish(s, _at(v, drawn))
+    keys, values, parts = _at(k, drawn), _at(v, drawn), []
+    for rows in _slices(q.shape[2], samples):
+        s = q[:, :, rows] @ keys.mT + math.log(m / samples)
+        if own is not None:
+            s = s.masked_fill(own[0][:, :, rows, None] == own[1].gather(2, drawn)[..., None, :], -torch.inf)
+        parts.append(_finish(s, values))
+    return _joined(parts)
 
 
 def _exact(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Part:
-    """Row by row, so many at a time that no more than SLICE scores a head are held."""
-    n, m = q.shape[2], k.shape[2]
-    parts = []
-    for start in range(0, n, max(1, SLICE // m)):
-        rows = slice(start, min(start + max(1, SLICE // m), n))
+    """Every query to every key, or to those before it."""
+    (n, m), parts = (q.shape[2], k.shape[2]), []
+    for rows in _slices(n, m):
         s = q[:, :, rows] @ k.mT
         if causal:
             i, j = torch.arange(n, device=q.device)[rows], torch.arange(m, device=q.device)
             s = s.masked_fill(~visible(i, j, n, m), -torch.inf)
         parts.append(_finish(s, v))
-    return torch.cat([part[0] for part in parts], 2), torch.cat([part[1] for part in parts], 2)
+    return _joined(parts)
+
+
+def _slices(n: int, width: int) -> list[slice]:
+    """0 .. n-1 in runs of so many rows that no more than SLICE scores, `width` a row, are held."""
+    step = max(1, SLICE // width)
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _joined(parts: list[Part]) -> Part:
+    return torch.cat([out for out, _ in parts], 2), torch.cat([norm for _, norm in parts], 2)
 
 
 def _finish(s: Tensor, v: Tensor) -> Part:

@@ -48,10 +48,10 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, model=models.DEFAULT, n=256, seeds=5, budget=32, layers=[4, 20], tokens=192,
                   patched_block=16, timed=[1024, 2048, 4096], causal=[1024], heads=1, repeats=6, timed_budget=64),
-    "cpu": Size(limit_s=180, model=models.DEFAULT, n=1024, seeds=8, budget=128, layers=[2, 10, 18, 26], tokens=2048,
+    "cpu": Size(limit_s=180, model=models.DEFAULT, n=1024, seeds=30, budget=128, layers=[2, 10, 18, 26], tokens=2048,
                 patched_block=64, timed=[8192, 16384, 32768], causal=[4096, 16384], heads=1, repeats=6,
                 timed_budget=256),
-    "full": Size(limit_s=1800, model=models.DEFAULT, n=4096, seeds=8, budget=512, layers=[2, 10, 18, 26], tokens=4096,
+    "full": Size(limit_s=1800, model=models.DEFAULT, n=4096, seeds=30, budget=512, layers=[2, 10, 18, 26], tokens=4096,
                  patched_block=64, timed=[8192, 16384, 32768, 65536, 131072], causal=[8192, 32768, 131072], heads=32,
                  repeats=10, timed_budget=256, memory_gib=60, scale="paper"),
 }  # fmt: skip

@@ -79,7 +79,7 @@ def test_gradients_by_differences():
     ("shapes", "options", "words"),
     [
         (((2, 3, 4), (1, 1, 3, 4)), {}, "expected q"),
-        (((1, 1, 3, 4), (1, 1, 0, 4)), {}, "M >= 1"),
+        (((1, 1, 3, 4), (1, 1, 0, 4)), {}, "N, M >= 1"),
         (((1, 1, 3, 4), (1, 1, 5, 4)), {"causal": True}, "as many queries as keys, got 3 and 5"),
     ],
 )
