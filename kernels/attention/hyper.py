@@ -61,7 +61,8 @@ def hyper_attention(
 
     Causal attention wants N = M. ValueError says what was expected of shapes.
     """
-    if q.dim() != 4 or k.shape != v.shape or (*k.shape[:2], k.shape[3]) != (*q.shape[:2], q.shape[3]) or not q.numel() * k.numel():
+    agree = q.dim() == 4 and k.shape == v.shape and (*k.shape[:2], *k.shape[3:]) == (*q.shape[:2], q.shape[3])
+    if not agree or not q.numel() * k.numel():
         shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v))
         raise ValueError(f"expected q (B, H, N, D), k and v (B, H, M, D) with N, M >= 1, got {shapes}")
     if causal and q.shape != k.shape:
