@@ -46,7 +46,7 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, model=models.DEFAULT, triples=50, tokens=32, width=16, layers=1, context=16, steps=20,
                   seeds=5),
-    "cpu": Size(limit_s=180, model=models.DEFAULT, triples=300, tokens=256, width=64, layers=2, context=64, steps=200,
+    "cpu": Size(limit_s=300, model=models.DEFAULT, triples=300, tokens=160, width=64, layers=2, context=64, steps=100,
                 seeds=5),
     "full": Size(limit_s=3600, model=models.DEFAULT, triples=1000, tokens=1024, width=768, layers=12, context=512,
                  steps=3000, seeds=5, memory_gib=40),
