@@ -1,0 +1,119 @@
+"""Products of float16 with residuals against float64: every form, awkward sizes, wrong variants, the compiler."""
+
+import pytest
+import torch
+
+from kernels.gemm import refined
+from kernels.gemm.refined import refined_matmul, refined_reference, split
+from kernels.gemm.small import PER_PROGRAM, SIDES, small_matmul, small_reference
+from kernels.testing import assert_as_exact_as, error
+from tests.environment import DEVICE
+from tests.kernels.compiling import compile_for_sm90
+
+IMPLS = ["torch", "triton"]
+SIZES = [(1, 1, 1), (16, 16, 16), (33, 70, 17), (130, 65, 100), (5, 300, 64)]
+
+
+def inputs(m, n, k, dtype=torch.float32, batch=(), size=1.0):
+    draw = torch.Generator().manual_seed(m + n + k)
+    shapes = ((*batch, m, k), (*batch, k, n))
+    return [((torch.rand(shape, generator=draw) * 2 - 1) * size).to(DEVICE, dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("products", [1, 2, 3, 4])
+@pytest.mark.parametrize(("scale", "outside"), [(1.0, False), (2048.0, True)])
+@pytest.mark.parametrize(("m", "n", "k"), SIZES)
+def test_every_form_is_the_sum_of_its_terms(m, n, k, scale, outside, products, impl):
+    a, b = inputs(m, n, k)
+    exact = refined_reference(a, b, products, scale)
+    peer = a @ b - (a.double() @ b.double() - exact).float()
+    assert_as_exact_as(refined_matmul(a, b, products, scale, outside, impl), peer, exact)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize(("products", "scale"), [(3, 1.0), (4, 1.0), (3, 2048.0)])
+def test_with_both_refined_it_is_as_exact_as_float32(products, scale, impl):
+    a, b = inputs(70, 65, 300)
+    assert_as_exact_as(refined_matmul(a, b, products, scale, impl=impl), a @ b, a.double() @ b.double())
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_scaled_residuals_do_not_underflow(impl):
+    a, b = inputs(64, 64, 64, size=2.0**-12)
+    exact = a.double() @ b.double()
+    assert error(refined_matmul(a, b, 3, 2048.0, impl=impl), exact) < 1e-6
+    assert error(refined_matmul(a, b, 3, impl=impl), exact) > 1e-5
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_batches_and_strides(dtype, impl):
+    a, b = (x.mT.contiguous().mT for x in inputs(20, 30, 40, dtype, batch=(3,)))
+    assert_as_exact_as(refined_matmul(a, b, 1, impl=impl), a.half().float() @ b.half().float(),
+                       a.half().double() @ b.half().double())  # fmt: skip
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_half_has_no_residual(impl):
+    a, b = inputs(20, 30, 40, torch.float16)
+    assert not split(a)[1].any()
+    torch.testing.assert_close(refined_matmul(a, b, 4, impl=impl), refined_matmul(a, b, 1, impl=impl))
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize(("m", "n", "k"), [(0, 3, 4), (3, 4, 0)])
+def test_nothing_to_do(m, n, k, impl):
+    out = refined_matmul(*inputs(m, n, k), impl=impl)
+    assert out.shape == (m, n) and (out == 0).all()
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("batch", [0, 1, 37])
+def test_small_products(batch, side, impl):
+    a, b = inputs(side, side, side, torch.float16, batch=(batch,))
+    exact = a.double() @ b.double()
+    assert_as_exact_as(small_matmul(a, b, impl=impl), small_reference(a, b), exact)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"a": torch.zeros(2, 3, dtype=torch.float64)}, "a: expected float16 or float32"),
+        ({"b": torch.zeros(3, 2, dtype=torch.float16)}, "b: expected float16 or float32, the same"),
+        ({"b": torch.zeros(4, 2)}, "expected a"),
+        ({"b": torch.zeros(1, 3, 2)}, "expected a"),
+        ({"products": 5}, "1 to 4 products"),
+        ({"scale": 0.0}, "scale >= 1"),
+        ({"impl": "cuda"}, "expected one of"),
+    ],
+)
+def test_what_is_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        refined_matmul(**{"a": torch.zeros(2, 3), "b": torch.zeros(3, 2)} | change)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((2, 8, 8), torch.float16), ((2, 16, 16), torch.float32)])
+def test_what_small_refuses(shape, dtype):
+    with pytest.raises(ValueError, match="expected"):
+        small_matmul(torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype))
+
+
+def test_every_kernel_compiles_for_sm90():
+    cases = []
+    integers = dict.fromkeys(["M", "N", "K", "a_b", "a_m", "b_b", "b_k"], "i32")
+    forms = [(products, 1.0, False) for products in (1, 2, 3, 4)] + [(3, 2048.0, True)]
+    for dtype, size, (products, scale, outside) in [("fp16", 2, forms[0]), *(("fp32", 4, form) for form in forms)]:
+        bm, bn, bk, warps, stages = refined.tile_sizes(products, size)
+        constants = {"PRODUCTS": products, "SCALE": scale, "OUTSIDE": outside, "GROUP": refined.GROUP} | {
+            "a_k": 1,
+            "b_n": 1,
+        }
+        pointers = {"a": f"*{dtype}", "b": f"*{dtype}", "out": "*fp32"}
+        options = {"num_warps": warps, "num_stages": stages}
+        cases.append(("_refined", pointers | integers, constants | {"BM": bm, "BN": bn, "BK": bk}, options))
+    compile_for_sm90("kernels.gemm.refined", cases)
+    pointers = {"a": "*fp16", "b": "*fp16", "out": "*fp32", "BATCH": "i32"}
+    small = [("_small", pointers, {"S": s, "G": PER_PROGRAM // s**2}, {"num_warps": 4}) for s in SIDES]
+    compile_for_sm90("kernels.gemm.small", small)
