@@ -7,6 +7,8 @@ fp16 values, which fp32 holds exactly, are added up in fp32 with rounding to nea
 the refined error can be larger. Rates are of the GPU at hand, not of a V100; its fp32 is kept from using TF32.
 """
 
+from functools import partial
+
 import torch
 
 from kernels.gemm.refined import refined_matmul
@@ -77,17 +79,14 @@ def run(lab, sizes, cases, timed, batches, repeats):
 
 def _errors(lab, n, case, largest):
     draw = torch.Generator().manual_seed(1000 * lab.seed + case)
-    a, b = ((torch.rand(n, n, generator=draw) * 2 - 1).to(lab.device) for _ in range(2))
-    exact = a.double() @ b.double()
-    found = {
-        name: lambda x, y, products=products: refined_matmul(x, y, products) for name, products in PRODUCTS.items()
-    }
-    for name, call in (found | {"fp32": torch.matmul}).items():
-        for span, size in RANGES.items():
-            error = call(a * size, b * size).double() - exact * size**2
+    methods = {name: partial(refined_matmul, products=products) for name, products in PRODUCTS.items()}
+    for span, size in RANGES.items():
+        a, b = ((torch.rand(n, n, generator=draw) * 2 * size - size).to(lab.device) for _ in range(2))
+        exact = a.double() @ b.double()
+        for name, call in (methods | {"fp32": torch.matmul}).items():
+            error = call(a, b).double() - exact
             lab.row(refined=name, range=span, n=n, case=case, largest=largest, products=PRODUCTS.get(name),
-                    max_error=error.abs().max().item(),
-                    relative_error=(error.norm() / (exact * size**2).norm()).item())  # fmt: skip
+                    max_error=error.abs().max().item(), relative_error=(error.norm() / exact.norm()).item())  # fmt: skip
 
 
 def _least(lab, flops, read=0.0):
