@@ -86,7 +86,8 @@ def _errors(lab, n, case, largest):
         for name, call in (methods | {"fp32": torch.matmul}).items():
             error = call(a, b).double() - exact
             lab.row(refined=name, range=span, n=n, case=case, largest=largest, products=PRODUCTS.get(name),
-                    max_error=error.abs().max().item(), relative_error=(error.norm() / exact.norm()).item())  # fmt: skip
+                    max_error=error.abs().max().item(),
+                    relative_error=(error.norm() / exact.norm()).item())  # fmt: skip
 
 
 def _least(lab, flops, read=0.0):
