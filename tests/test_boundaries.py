@@ -1,4 +1,7 @@
-"""Who may import what (docs/architecture.md): a fresh interpreter a module, then a look into sys.modules."""
+"""Who may import what (docs/architecture.md): a fresh interpreter a group of modules, and a look into sys.modules.
+
+What a module must not load, none of its group may: so one interpreter shows it for all of them.
+"""
 
 import subprocess
 import sys
@@ -29,44 +32,65 @@ BARE = [m for m in ALL if bare(m)]
 WEB = [m for m in ALL if not bare(m) and not m.startswith("config.wsgi")]
 
 
-def loaded_by(module: str) -> set[str]:
-    """Every module in a fresh interpreter after importing one."""
-    web = "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'config.settings'; django.setup();"
-    code = f"{'' if bare(module) else web}import sys, {module}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+SCRIPT = """
+import importlib, sys
+seen = set()
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+    print(module, *sorted(set(sys.modules) - seen))
+    seen = set(sys.modules)
+"""
+DJANGO_FIRST = "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'config.settings'; django.setup()\n"
+
+
+def loaded_by(*modules: str, django: bool = False) -> dict[str, set[str]]:
+    """module -> what a fresh interpreter has loaded for it, when it imports them in this order."""
+    code = (DJANGO_FIRST if django else "") + SCRIPT
+    done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return {module: set(loaded) for module, *loaded in lines if module in modules}
 
 
-def tops(loaded: set[str]) -> set[str]:
-    return {name.partition(".")[0] for name in loaded}
+def offenders(loaded: dict[str, set[str]], *names: str) -> dict[str, set[str]]:
+    """The modules that load what is named, with what they load: the first of those that share it."""
+    wrong = {module: {name for name in found if _is_one_of(name, names)} for module, found in loaded.items()}
+    return {module: found for module, found in wrong.items() if found}
 
 
-@pytest.mark.parametrize("module", BARE)
-def test_the_side_without_django(module):
-    assert not tops(loaded_by(module)) & DJANGO
+def _is_one_of(name: str, tops: tuple[str, ...]) -> bool:
+    return any(name == top or name.startswith(f"{top}.") for top in tops)
+
+
+def test_the_side_without_django():
+    assert not offenders(loaded_by(*BARE), *DJANGO)
+
+
+def test_kernels_stand_alone():
+    kernels = loaded_by(*(module for module in BARE if module.startswith("kernels")))
+    assert kernels and not offenders(kernels, *APPS, "config", *DJANGO)
 
 
 @pytest.mark.parametrize("module", PURE)
 def test_the_judge_needs_only_the_standard_library(module):
-    foreign = tops(loaded_by(module)) - set(sys.stdlib_module_names) - {"reproductions"}
+    loaded = {name.partition(".")[0] for name in loaded_by(module)[module]}
+    foreign = loaded - set(sys.stdlib_module_names) - {"reproductions"}
     assert {name for name in foreign if not name.startswith("_")} == set()
 
 
 def test_the_command_line_starts_without_torch():
-    assert not tops(loaded_by("reproductions.__main__")) & (TORCH | {"kernels"})
+    assert not offenders(loaded_by("reproductions.__main__"), *TORCH, "kernels")
 
 
-@pytest.mark.parametrize("module", [m for m in BARE if m.startswith("kernels")])
-def test_kernels_stand_alone(module):
-    assert not tops(loaded_by(module)) & {*APPS, "config"}
+def test_web_and_workers_never_load_torch():
+    assert not offenders(loaded_by(*WEB, django=True), *TORCH, "kernels", "transformers", "reproductions.papers")
 
 
-@pytest.mark.parametrize("module", WEB)
-def test_web_and_workers_never_load_torch(module):
-    loaded = loaded_by(module)
-    assert not tops(loaded) & (TORCH | {"kernels", "transformers"})
-    assert not any(name.startswith("reproductions.papers.") for name in loaded)
+def test_an_offence_is_told(tmp_path, monkeypatch):
+    """Of a module beside the project's own, so that this test can fail."""
+    (tmp_path / "offends.py").write_text("import torch\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert "torch" in offenders(loaded_by("reproductions.spec", "offends"), *TORCH)["offends"]
 
 
 def imported_by_source(folder: str) -> set[str]:
