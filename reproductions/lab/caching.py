@@ -1,0 +1,60 @@
+"""A model read token by token with caches that let tokens go: losses, and what was kept."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.cache.kept import KeptCache
+from reproductions.lab import models
+
+Maker = Callable[[Tensor, Tensor], KeptCache]
+
+
+@dataclass
+class Reading:
+    """Of texts (B, N): `losses` (B, N - start - 1) of the tokens after `start`, in nats; the most and the mean that a
+    head held after a step from `start` on, as shares of the text."""
+
+    losses: Tensor
+    most: float
+    mean: float
+
+
+@torch.no_grad()
+def read(
+    model, ids: Tensor, makers: Mapping[str, Maker], start: int, on_token: Callable[[int, int], None] | None = None
+) -> dict[str, Reading]:
+    """Read `ids` (B, N) one token at a time, as a decoder would, by every policy: `makers` name what makes a layer's
+    cache from (cos, sin). The policies share each pass through the weights, as one batch. `on_token(done, of)`."""
+    count, texts = ids.shape[1], len(ids)
+    cos, sin = models.rotation(model, count)
+    caches = {name: [make(cos, sin) for _ in model.model.layers] for name, make in makers.items()}
+    losses: list[Tensor] = []
+    held: dict[str, list[float]] = {name: [] for name in makers}
+
+    def attend(layer, q, k, v):
+        parts = zip(caches.values(), *(x.split(texts) for x in (q, k, v)), strict=True)
+        return torch.cat([of[layer].attend(*one) for of, *one in parts])
+
+    for i in range(count - 1):
+        hidden = models.forward(model, ids[:, i : i + 1].repeat(len(makers), 1), attend)
+        for name, layers in caches.items():
+            held[name].append(sum(cache.tokens for cache in layers) / len(layers) / (count - 1))
+        if i >= start:
+            logits, wanted = model.lm_head(hidden)[:, 0].float(), ids[:, i + 1].repeat(len(makers))
+            losses.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
+        if on_token:
+            on_token(i + 1, count - 1)
+    found = dict(zip(makers, torch.stack(losses, 1).split(texts), strict=True))
+    late = {name: shares[start:] for name, shares in held.items()}
+    return {name: Reading(found[name], max(late[name]), sum(late[name]) / len(late[name])) for name in makers}
+
+
+def passages(tokenizer, text: str, count: int, length: int, device: str) -> Tensor:
+    """`count` pieces of `length` tokens, spread over the text: (count, length)."""
+    step = len(text) // count
+    pieces = [text[i * step : i * step + 12 * length] for i in range(count)]
+    ids = [tokenizer(piece, return_tensors="pt").input_ids[0, :length] for piece in pieces]
+    return torch.stack(ids).to(device)

@@ -1,0 +1,110 @@
+"""Do tokens that mattered in the first half of a text cover those that matter later, and may the others be dropped?
+
+Scissorhands (Liu et al. 2023) in a real model read token by token. Persistence is set beside the share of tokens that
+were pivotal at all, which is what chance would give, and the nearest keys of each query are left out, since every token
+is looked at by its neighbours. What differs from the paper: a 135M model, grouped heads (counts are added over a
+group), texts of hundreds of tokens, and one budget for all layers (the paper gives later ones more). A budget is the
+size of the full buffer: between compressions the cache swings between half of it and all of it.
+"""
+
+import torch
+
+from kernels.cache.kept import KeptCache, RandomCache, WindowCache
+from kernels.cache.persistence import PersistentCache, QuantisedPersistentCache, persistence
+from kernels.cache.streaming import rotate
+from reproductions.lab import caching, models
+from reproductions.spec import Check, Difference, Mean, Ratio, Size, Untested, line
+
+
+def _against(of: str, to: str) -> Ratio:
+    return Ratio("nll", of=of, to=to, pair="block", transform="exp")
+
+
+CHECKS = [
+    Check("persistence", Mean("ratio", where={"threshold": 1.0}), at_least=0.95, label="ratio",
+          because="the stated ratio, without the nearest keys"),
+    Check("persistence", Mean("share", where={"threshold": 1.0}), at_most=0.5, label="share of pivotal tokens",
+          because="much smaller than the sequence, read as at most half of it"),
+    Check("persistence", Difference("found", of="ratio", to="share", by="what", pair="layer",
+                                    where={"threshold": 1.0}),
+          above=0.0, because="an effect: more than chance, which gives the share", label="above chance"),
+    Untested("compression-5x", "needs OPT-66B and its accuracy on Winogrande and MathQA", needs="cuda"),
+    Check("lm-perplexity-2x", _against("scissorhands 50 %", "full"), at_most=1.02, label="unchanged at 50 %",
+          because="perplexity held, read as at most 2 % higher"),
+    Check("lm-perplexity-2x", _against("random 50 %", "scissorhands 50 %"), above=1.0, label="better than chance",
+          because="an effect: persistence chooses better than chance at the same budget"),
+    Check("quant-compatible", _against("scissorhands 50 %, 4 bits", "scissorhands 50 %"), at_most=1.01,
+          because="costs nothing, read as at most 1 % of perplexity"),
+]  # fmt: skip
+SIZES = {
+    "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, tokens=48, start=24, budgets=[50], block=6),
+    "cpu": Size(limit_s=300, model=models.DEFAULT, texts=4, tokens=320, start=160, budgets=[50, 30, 20], block=32),
+    "full": Size(limit_s=3600, model=models.DEFAULT, texts=16, tokens=2048, start=1024, budgets=[50, 30, 20], block=64),
+}  # fmt: skip
+LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (1, 64), "tokens": (32, 8192),
+          "start": (8, 8000), "budgets": (5, 100), "block": (2, 512)}  # fmt: skip
+PLOTS = [
+    line("Persistence by layer", x="layer", y="found", color="what", where={"threshold": 1.0}, log=(),
+         y_title="share of the first half's tokens"),
+    line("Perplexity against the budget", x="budget", y="perplexity", color="policy", log=("y",),
+         x_title="budget, % of the text", y_title="perplexity"),
+]  # fmt: skip
+NEAREST, RECENT = 8, 10
+
+
+def run(lab, model, texts, tokens, start, budgets, block):
+    lm, tokenizer = lab.model(model)
+    ids = caching.passages(tokenizer, lab.text(), texts, tokens, lab.device)
+    policies = {"full": ("full", 100), f"scissorhands {budgets[0]} %, 4 bits": ("scissorhands, 4 bits", budgets[0])}
+    for budget in budgets:
+        policies |= {f"{policy} {budget} %": (policy, budget) for policy in ("scissorhands", "window", "random")}
+    lab.progress("persistence", 0, tokens)
+    _persistence(lab, lm, ids)
+    _perplexity(lab, lm, ids, policies, start, block)
+    lab.progress("done", tokens, tokens)
+
+
+def _persistence(lab, lm, ids):
+    """Of each layer, the mean over heads and texts, by how far above 1/t a token counts as pivotal."""
+    cos, sin = models.rotation(lm, ids.shape[1])
+
+    def attend(layer, q, k, v):
+        groups = q.shape[1] // k.shape[1]
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin).repeat_interleave(groups, 1)
+        scores = q @ k.mT * q.shape[-1] ** -0.5
+        ahead = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).triu(1)
+        p = scores.masked_fill(ahead, -torch.inf).softmax(-1)
+        for threshold in (1.0, 4.0):
+            ratio, share = (x.nanmean().item() for x in persistence(p, threshold, NEAREST))
+            lab.row(layer=layer, threshold=threshold, ratio=ratio, share=share)
+            for what, found in (("ratio", ratio), ("share", share)):
+                lab.row(layer=layer, threshold=threshold, what=what, found=found)
+        return p @ v.repeat_interleave(groups, 1)
+
+    models.forward(lm, ids, attend)
+
+
+def _maker(policy, size, device):
+    """What makes one layer's cache for `caching.read`."""
+    draw = torch.Generator(device).manual_seed(0)
+    return {
+        "full": lambda cos, sin: KeptCache(0, cos, sin),
+        "scissorhands": lambda cos, sin: PersistentCache(size, cos, sin, RECENT),
+        "scissorhands, 4 bits": lambda cos, sin: QuantisedPersistentCache(size, cos, sin, RECENT),
+        "window": lambda cos, sin: WindowCache(size, cos, sin),
+        "random": lambda cos, sin: RandomCache(size, cos, sin, RECENT, draw),
+    }[policy]
+
+
+def _perplexity(lab, lm, ids, policies, start, block):
+    """Losses in the second part, each block of tokens of a text a row."""
+    sizes = {name: max(2 * RECENT + 2, ids.shape[1] * budget // 100) for name, (_, budget) in policies.items()}
+    makers = {name: _maker(policy, sizes[name], ids.device) for name, (policy, _) in policies.items()}
+    readings = caching.read(lm, ids, makers, start, lambda done, of: lab.progress("reading", done, of))
+    for name, reading in readings.items():
+        for text, losses in enumerate(reading.losses):
+            for i, part in enumerate(losses.split(block)):
+                lab.row(method=name, block=f"{text}.{i}", nll=part.mean().item())
+        policy, budget = policies[name]
+        lab.row(method=name, policy=policy, budget=budget, perplexity=reading.losses.mean().exp().item(),
+                most=reading.most, mean=reading.mean)  # fmt: skip
