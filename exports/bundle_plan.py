@@ -288,7 +288,7 @@ def _plots(reproduction: Reproduction | None) -> list[dict[str, Any]]:
     if reproduction is None or not reproduction.headlines:
         return []
     run = Run.objects.filter(pk=reproduction.headlines[0]["run"]).first()
-    drawn = [plots.vega(plot, run.rows, "light") for plot in reproduction.spec["plots"]] if run and run.rows else []
+    drawn = [plots.vega(plot, run.rows, "light") for _, plot in run.drawings] if run else []
     for plot in drawn:
         plot["config"]["font"] = PLOT_FONT
     return drawn

@@ -73,7 +73,7 @@ def outputs(run: Run) -> dict[str, tuple[str, bytes]]:
     verdicts = [_verdict(verdict) for verdict in run.verdicts.all()]
     if verdicts:
         found["verdicts.json"] = ("Verdicts, computed by the server from the rows and the checks", _json(verdicts))
-    for i, plot in enumerate(run.reproduction.spec["plots"] if run.rows else []):
+    for i, plot in run.drawings:
         found[f"plots/{i}.svg"] = (plot["title"], drawing.svg(plot, run.rows, "light").encode())
     return found
 

@@ -54,8 +54,9 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([spec.describe(spec.load(slug)) for slug in spec.slugs()], indent=1))
     else:
+        width = max(map(len, spec.slugs()))
         for slug in spec.slugs():
-            print(f"{slug:24} {spec.question_of(slug)}")
+            print(f"{slug:{width}} {spec.question_of(slug)}")
     return 0
 
 

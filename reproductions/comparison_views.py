@@ -23,7 +23,8 @@ def compare(request: HttpRequest) -> HttpResponse:
         others = a.reproduction.runs.for_list().filter(job__status=Job.Status.FINISHED).exclude(pk=a.pk)
         context |= {"work": a.reproduction.work, "others": others[:CANDIDATES]}
     elif a and b:
-        drawn = a.reproduction.spec["plots"] if a.rows and b.rows else []
+        shared = dict(b.drawings)
+        drawn = [(number, plot) for number, plot in a.drawings if number in shared]
         context |= {
             "work": a.reproduction.work,
             "settings": comparing.settings(a, b),

@@ -8,6 +8,7 @@ from django.utils.functional import cached_property
 
 from catalog.models import Work
 from jobs.models import Job
+from reproductions import plots
 from reproductions.parameters import expected, text
 from reproductions.spec import NOT_TESTABLE, REPLICATED, WORST_FIRST, Check, Untested, check_from_json, worst
 
@@ -159,6 +160,11 @@ class Run(models.Model):
     def device_name(self) -> str:
         """What it ran on, by name."""
         return self.environment.get("device_name") or self.device
+
+    @cached_property
+    def drawings(self) -> list[tuple[int, dict]]:
+        """(its number, plot) of each of the spec's plots that these rows have something for."""
+        return [(i, plot) for i, plot in enumerate(self.reproduction.spec["plots"]) if plots.rows_of(plot, self.rows)]
 
     @property
     def outcome_counts(self) -> list[tuple[str, int]]:

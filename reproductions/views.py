@@ -198,7 +198,7 @@ def run(request: HtmxRequest, pk: int) -> HttpResponse:
         "state": _state(found),
         "log": log[-LOG_SHOWN:],
         "log_cut": max(0, len(log) - LOG_SHOWN),
-        "plots": range(len(found.reproduction.spec["plots"])) if found.rows else [],
+        "plots": found.drawings,
         "may_cancel": may_cancel(request, found),
     }
     if found.job.status == found.job.Status.QUEUED:
@@ -241,9 +241,10 @@ def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 def plot(request: HttpRequest, pk: int, index: int, form: str = "svg") -> HttpResponse:
     """One plot of a run as SVG, PNG, CSV or Vega-Lite, `?theme=dark` for a dark page."""
     found = get_object_or_404(Run.objects.select_related("reproduction"), pk=pk)
-    drawn = found.reproduction.spec["plots"]
-    if index >= len(drawn) or not found.rows:
-        raise Http404(f"expected a plot below {len(drawn)} of a run with rows, got plot {index}")
+    drawn = dict(found.drawings)
+    if index not in drawn:
+        numbers = ", ".join(map(str, drawn)) or "none"
+        raise Http404(f"expected the number of a plot that the run has rows for ({numbers}), got {index}")
     return drawing.answer(plots.vega(drawn[index], found.rows, drawing.theme_of(request)), form)
 
 

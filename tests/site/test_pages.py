@@ -400,3 +400,15 @@ def test_nobody_fills_the_queue(reader, reproduction, settings):
     answers = [reader.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu"}) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [302, 302, 400]
     assert "you have 2 runs waiting" in text(answers[2])
+
+
+def test_a_plot_that_the_rows_have_nothing_for_is_left_out(client, reproduction):
+    """A plot of what only a GPU measures, on a page of a CPU's run."""
+    run = finished_run(reproduction, 1.25)
+    spec = run.reproduction.spec
+    spec["plots"] = [spec["plots"][0] | {"title": "Only on a GPU", "y": "tflops"}, *spec["plots"]]
+    run.reproduction.save(update_fields=["spec"])
+    page = client.get(f"/runs/{run.pk}/").content.decode()
+    assert "Only on a GPU" not in page and f"/runs/{run.pk}/plots/1.svg" in page
+    assert client.get(f"/runs/{run.pk}/plots/1.png").status_code == 200
+    assert client.get(f"/runs/{run.pk}/plots/0.png").status_code == 404
