@@ -104,7 +104,7 @@ def _fit(low, high):
 
 @torch.no_grad()
 def _scores(lab, tokens):
-    """Every score of a real model on two texts: the range of the first, what part of the second is in it; phi is the mean
+    """Scores of a real model on two texts: the range of the first, what part of the second is in it. phi: the mean
     of the rows' largest scores."""
     lm, tokenizer = lab.model()
     ids = torch.tensor([tokenizer(lab.text()).input_ids[: 2 * tokens]], device=lab.device)
