@@ -45,9 +45,9 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, model=models.DEFAULT, depth=1, tokens=96, calibration=48, biases=[0], width=16, layers=1,
                   steps=4, seeds=5, pieces=8),
-    "cpu": Size(limit_s=180, model=models.DEFAULT, depth=30, tokens=512, calibration=256, biases=[-4, -2, 0, 2],
-                width=64, layers=2, steps=120, seeds=5, pieces=200),
-    "full": Size(limit_s=1800, model=models.DEFAULT, depth=30, tokens=4096, calibration=2048, biases=list(range(-6, 9)),
+    "cpu": Size(limit_s=180, model=models.DEFAULT, depth=30, tokens=512, calibration=128, biases=[-8, -6, -4, -2, 0],
+                width=64, layers=2, steps=100, seeds=5, pieces=200),
+    "full": Size(limit_s=1800, model=models.DEFAULT, depth=30, tokens=4096, calibration=2048, biases=list(range(-10, 5)),
                  width=512, layers=6, steps=4000, seeds=5, pieces=1000, memory_gib=40),
 }  # fmt: skip
 LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "depth": (1, 200), "tokens": (32, 8192),
@@ -69,11 +69,14 @@ def run(lab, model, depth, tokens, calibration, biases, width, layers, steps, se
     _formats(lab)
     lm, tokenizer = lab.model(model)
     lm.model.layers = lm.model.layers[:depth]
-    text = lab.text()[: 16 * (tokens + calibration)]
-    ids = tokenizer(text, return_tensors="pt").input_ids.to(lab.device)
+    text = lab.text()
+    start = len(text) // 3  # the novel itself, not its front matter
+    ids = tokenizer(text[start : start + 16 * (tokens + calibration)], return_tensors="pt").input_ids.to(lab.device)
     chosen, measured = ids[:, :calibration], ids[:, calibration : calibration + tokens]
-    stages: list[tuple] = [("after training", _post_training, (lab, lm, chosen, measured))]
-    stages += [("one bias", _single_bias, (lab, lm, chosen, measured, biases))]
+    seen = casting.Seen()
+    casting.token_losses(lm, chosen, seen)
+    stages: list[tuple] = [("after training", _post_training, (lab, lm, seen, chosen, measured))]
+    stages += [("one bias", _single_bias, (lab, lm, seen, chosen, measured, biases))]
     stages += [
         (f"training, seed {seed}", _training, (lab, width, layers, steps, seed, pieces)) for seed in range(seeds)
     ]
@@ -113,11 +116,9 @@ def _tell(lab, method, losses, rounded):
             lab.row(method=method, block=i, nll=part.mean().item())
 
 
-def _post_training(lab, lm, chosen, measured):
+def _post_training(lab, lm, seen, chosen, measured):
     """Weights a scale a channel; activations a scale a site, by the calibration that is best on the text chosen by."""
     _tell(lab, "fp32", casting.token_losses(lm, measured, casting.unrounded), "nothing")
-    seen = casting.Seen()
-    casting.token_losses(lm, chosen, seen)
     for name, kind in KINDS.items():
         with casting.cast_weights(lm, kind):
             _tell(lab, name, casting.token_losses(lm, measured, casting.unrounded), "weights")
@@ -126,10 +127,9 @@ def _post_training(lab, lm, chosen, measured):
             _tell(lab, name, casting.token_losses(lm, measured, best), "weights and activations")
 
 
-def _single_bias(lab, lm, chosen, measured, biases):
+def _single_bias(lab, lm, seen, chosen, measured, biases):
     """E4M3 with the residual stream: the best single scale 2^k, then a scale a tensor."""
-    seen, found = casting.Seen(), {}
-    casting.token_losses(lm, chosen, seen)
+    found = {}
     scaled = casting.rounding("e4m3", seen.scales("e4m3", "max"), True)
     with casting.cast_weights(lm, "e4m3"):
         level = casting.token_losses(lm, chosen, scaled).mean().exp().item()
@@ -140,7 +140,7 @@ def _single_bias(lab, lm, chosen, measured, biases):
                 losses = casting.token_losses(lm, chosen, casting.rounding("e4m3", 2.0**k, residual))
                 lab.row(bias=k, rounded=rounded, perplexity_set=losses.mean().exp().item())
             found[k] = losses.mean().item()
-        lab.row(bias=k, rounded="both, a scale a tensor", perplexity_set=level)
+        lab.row(bias=k, rounded="both, with a scale a tensor", perplexity_set=level)
     best = min(found, key=found.__getitem__)
     with casting.cast_weights(lm, "e4m3", 2.0**best):
         losses = casting.token_losses(lm, measured, casting.rounding("e4m3", 2.0**best, True))

@@ -53,14 +53,16 @@ def test_truncation_is_no_rounding(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def text():
-    """A Llama of two small layers, trained for seconds on bytes, and two pieces of text."""
+    """A Llama of two small layers, trained for seconds on bytes, and what calibration saw, two pieces of text."""
     size = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
     torch.manual_seed(0)
     lm = LlamaForCausalLM(LlamaConfig(vocab_size=256, num_key_value_heads=2, **size))
     data, rest = training.corpus(load_text()[:200_000], "cpu")
     wrapped = Logits(lm)
     training.fit(wrapped, data, steps=60, batch=8, context=64, seed=0)
-    return lm.eval().requires_grad_(False), rest[None, :100], rest[None, 1000:1300]
+    chosen, measured, seen = rest[None, :100], rest[None, 1000:1300], casting.Seen()
+    casting.token_losses(lm.eval().requires_grad_(False), chosen, seen)
+    return lm, seen, chosen, measured
 
 
 class Logits(torch.nn.Module):
@@ -84,7 +86,7 @@ def only(monkeypatch, instead):
 
 
 def test_the_model_without_rounding_is_the_model(text):
-    lm, _, ids = text
+    lm, _, _, ids = text
     ours = casting.token_losses(lm, ids, casting.unrounded)
     logits = lm(ids).logits[0, :-1]
     torch.testing.assert_close(ours, torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none"))
