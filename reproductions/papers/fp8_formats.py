@@ -47,7 +47,7 @@ SIZES = {
                   steps=4, seeds=5, pieces=8),
     "cpu": Size(limit_s=180, model=models.DEFAULT, depth=30, tokens=512, calibration=128, biases=[-8, -6, -4, -2, 0],
                 width=64, layers=2, steps=100, seeds=5, pieces=200),
-    "full": Size(limit_s=1800, model=models.DEFAULT, depth=30, tokens=4096, calibration=2048, biases=list(range(-10, 5)),
+    "full": Size(limit_s=1800, model=models.DEFAULT, depth=30, tokens=4096, calibration=2048, biases=list(range(-9, 5)),
                  width=512, layers=6, steps=4000, seeds=5, pieces=1000, memory_gib=40),
 }  # fmt: skip
 LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "depth": (1, 200), "tokens": (32, 8192),
