@@ -9,6 +9,7 @@ no query sees are skipped, and only blocks on an edge are masked. How warps shar
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 import triton
@@ -24,7 +25,7 @@ from kernels.dispatch import choose
 MAX_HEAD = 256
 EVERYTHING = Mask()
 
-Lengths = Sequence[int] | Tensor | None
+Lengths: TypeAlias = Sequence[int] | Tensor | None
 
 
 def attention_reference(

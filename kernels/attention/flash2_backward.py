@@ -166,13 +166,14 @@ def backward_torch(
     if lengths is not None:
         parts = [(slice(b, b + 1), n, m) for b, (n, m) in enumerate(zip(*(x.tolist() for x in lengths), strict=True))]
     for one, n, m in parts:
-        queries = (x[one, :, :n].unflatten(1, (k.shape[1], -1)) for x in (q, d_out, lse, delta, found[0]))
-        _walk(*queries, *(x[one, :, :m] for x in (k, v, found[1], found[2])), mask, scale)
+        queries = [x[one, :, :n].unflatten(1, (k.shape[1], -1)) for x in (q, d_out, lse, delta, found[0])]
+        _walk(queries, [x[one, :, :m] for x in (k, v, found[1], found[2])], mask, scale)
     return found[0].to(q.dtype), found[1].to(k.dtype), found[2].to(v.dtype)
 
 
-def _walk(q, d_out, lse, delta, d_q, k, v, d_k, d_v, mask: Mask, scale: float) -> None:
+def _walk(queries: list[Tensor], keys: list[Tensor], mask: Mask, scale: float) -> None:
     """Add to d_q (B, G, R, N, D), d_k and d_v (B, G, M, D); lse and delta are (B, G, R, N)."""
+    (q, d_out, lse, delta, d_q), (k, v, d_k, d_v) = queries, keys
     (_, _, r, n, _), m = q.shape, k.shape[2]
     for cols in blocks_of(m, BLOCK_K):
         ks, vs = k[:, :, cols].to(lse.dtype), v[:, :, cols].to(lse.dtype)

@@ -8,6 +8,7 @@ tile cannot be said in Triton. On a CPU the same walk runs in PyTorch operations
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -128,8 +129,11 @@ def _older(q, k, v):
     return memory.result("O")[None, None]
 
 
-ALGORITHMS = {"FlashAttention": _older, "FlashAttention-2": partial(flash_attention_2, impl="torch")}
-FUSED = {"FlashAttention in Triton": flash_attention, "FlashAttention-2": flash_attention_2}
+ALGORITHMS: dict[str, Callable] = {
+    "FlashAttention": _older,
+    "FlashAttention-2": partial(flash_attention_2, impl="torch"),
+}
+FUSED: dict[str, Callable] = {"FlashAttention in Triton": flash_attention, "FlashAttention-2": flash_attention_2}
 
 
 def _count(lab, n):
@@ -183,7 +187,9 @@ def _pytorch(q, k, v, causal):
 def _time(lab, shape, mask, dtype, repeats, longest):
     """Forward and backward; FLOPs as the paper counts them: 4 N^2 d a head, half with a mask, and 2.5 times more."""
     (b, h, n, d), causal = shape, mask == "causal"
-    methods = {} if n > LONGEST_STANDARD else {"standard": partial(attention_reference, mask=Mask(causal))}
+    methods: dict[str, Callable] = (
+        {} if n > LONGEST_STANDARD else {"standard": partial(attention_reference, mask=Mask(causal))}
+    )
     methods |= {name: partial(attend, causal=causal) for name, attend in FUSED.items()}
     methods["PyTorch's FlashAttention-2"] = partial(_pytorch, causal=causal)
     products = (2 if causal else 4) * b * h * n * n * d
