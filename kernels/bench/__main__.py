@@ -62,8 +62,9 @@ def one(case: Case, device: str, roof: bench.Roofline, repeats: int) -> dict:
     """One case measured: samples and medians of ours and of each peer, and the share of the roof that ours reached."""
     told = {"kernel": case.kernel, "shape": case.shape, "dtype": str(case.dtype).removeprefix("torch.")}
     try:
-        found = bench.compare(case.make, {"ours": case.ours, **case.peers}, device=device, repeats=repeats, spread=0.01,
-                              limit_s=20, flops=case.flops, read=case.moved, roof=roof)  # fmt: skip
+        methods, flops = {"ours": case.ours, **case.peers}, case.flops if case.held else 0.0
+        found = bench.compare(case.make, methods, device=device, repeats=repeats, spread=0.01, limit_s=20, flops=flops,
+                              read=case.moved, roof=roof)  # fmt: skip
     except bench.Refused as error:
         return told | {"refused": str(error)}
     ours = found["ours"]

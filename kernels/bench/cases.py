@@ -9,14 +9,22 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from kernels.attention.flash2 import flash_attention_2
 from kernels.attention.packed import packed_attention
+from kernels.attention.paged import paged_attention
+from kernels.attention.split_kv import split_kv_attention
+from kernels.gemm.fp8 import quantise, scaled_matmul
+from kernels.gemm.refined import refined_matmul
 from kernels.position.rotary import rotary, rotary_reference, tables
 from kernels.softmax.online import softmax
 
 
 @dataclass(frozen=True)
 class Case:
-    """One kernel at one shape. `flops` and `moved` (bytes) are the least that any method must do there."""
+    """One kernel at one shape. `flops` and `moved` (bytes) are the least that any method must do there.
+
+    `held`: whether the roof of `dtype` holds for it; products of smaller numbers may be faster.
+    """
 
     kernel: str
     shape: str
@@ -26,16 +34,102 @@ class Case:
     peers: Mapping[str, Callable] = field(default_factory=dict)
     flops: float = 0.0
     moved: float = 0.0
+    held: bool = True
 
 
 def cases(device: str) -> Iterator[Case]:
     """All of them: on a GPU at the sizes that the goals name, on a CPU smaller, to show that everything runs."""
-    for part in (softmaxes, rotations, packed):
+    for part in (attention, decoding, softmaxes, rotations, products, packed):
         yield from part(device)
 
 
 def _dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if device == "cuda" else torch.float32
+
+
+def attention(device: str) -> Iterator[Case]:
+    """16K tokens in sequences of N, heads of D that make 2048: forward, and forward with backward."""
+    lengths, tokens, width = ((1024, 4096, 16384), 16384, 2048) if device == "cuda" else ((256,), 256, 256)
+    dtype = _dtype(device)
+    for d in (64, 128):
+        for n in lengths:
+            for causal in (False, True):
+                shape = tokens // n, width // d, n, d
+                name = f"B {shape[0]}, H {shape[1]}, N {n}, D {d}{', causal' if causal else ''}"
+                make = functools.partial(_draw, device, dtype, *[shape] * 3)
+                ours = functools.partial(flash_attention_2, causal=causal)
+                peers = {name: functools.partial(by_backend, one, causal) for name, one in backends(device).items()}
+                product = 2 * shape[0] * shape[1] * n * n * d / (2 if causal else 1)
+                yield Case("attention", name, dtype, make, ours, peers, flops=2 * product)
+                both = {peer: functools.partial(_gradients, attend) for peer, attend in peers.items()}
+                yield Case("attention and gradients", name, dtype, functools.partial(_trained, make),
+                           functools.partial(_gradients, ours), both, flops=7 * product)  # fmt: skip
+
+
+def _trained(make: Callable[[], tuple]) -> tuple[Tensor, ...]:
+    q, k, v = make()
+    return *(x.requires_grad_() for x in (q, k, v)), torch.randn_like(q)
+
+
+def _gradients(attend: Callable, q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+    out = attend(q, k, v)
+    return out.detach(), *torch.autograd.grad(out, (q, k, v), g)
+
+
+PAGE = 16
+
+
+def decoding(device: str) -> Iterator[Case]:
+    """One query of one sequence over M tokens: keys and values are read once, in one piece or in pages."""
+    lengths, heads, groups, d = ((8192, 32768, 131072), 32, 8, 128) if device == "cuda" else ((1024,), 8, 2, 64)
+    dtype = _dtype(device)
+    for m in lengths:
+        make = functools.partial(_draw, device, dtype, (1, heads, 1, d), *[(1, groups, m, d)] * 2)
+        name, moved = f"{heads}/{groups} heads of {d}, M {m}", 2 * groups * m * d * dtype.itemsize
+        fused = {name: functools.partial(by_backend, one, False) for name, one in backends(device).items()}
+        yield Case("decoding", name, dtype, make, split_kv_attention, fused, moved=moved)
+        table = torch.randperm(m // PAGE, device=device)[None].int()
+        size = torch.tensor([m], device=device).int()
+        paged = functools.partial(_draw, device, dtype, (1, heads, 1, d), *[(m // PAGE, PAGE, groups, d)] * 2)
+        ours = functools.partial(paged_attention, table=table, lengths=size)
+        gathered = functools.partial(_gathered, table=table[0].long())
+        peers = {"copied, then decoding": gathered}
+        yield Case("paged decoding", f"{name}, pages of {PAGE}", dtype, paged, ours, peers, moved=moved)
+
+
+def _gathered(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+    """Decoding on a copy of the pages in their order."""
+    k, v = (x[table].flatten(0, 1).transpose(0, 1)[None].contiguous() for x in (k, v))
+    return split_kv_attention(q, k, v)
+
+
+def products(device: str) -> Iterator[Case]:
+    """Matrix products: float16, float32 from four of float16, and FP8 by tensor and by row."""
+    n = 8192 if device == "cuda" else 256
+    half = functools.partial(_draw, device, torch.float16, (n, n), (n, n))
+    single = functools.partial(_draw, device, torch.float32, (n, n), (n, n))
+    peers: dict[str, Callable] = {"torch": torch.matmul}
+    yield Case("product of float16", f"{n}^3", torch.float16, half, functools.partial(refined_matmul, products=1),
+               {"torch": _in_single}, flops=2 * n**3, held=device == "cuda")  # fmt: skip
+    yield Case("product with residuals", f"{n}^3", torch.float32, single, refined_matmul, peers, flops=2 * n**3,
+               held=False)  # fmt: skip
+    for by in ("tensor", "row"):
+
+        def make(by=by):
+            (a, scale_a), (b, scale_b) = (quantise(x, by=by) for x in _draw(device, torch.float32, (n, n), (n, n)))
+            return a, b, scale_a, scale_b
+
+        yield Case(f"product of FP8, a scale a {by}", f"{n}^3", _dtype(device), make, scaled_matmul,
+                   {"torch, in float32": _dequantised}, flops=2 * n**3, held=False)  # fmt: skip
+
+
+def _in_single(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b).float()
+
+
+def _dequantised(a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
+    rows, cols = (scale[:, None] if scale.dim() else scale for scale in (scale_a, scale_b))
+    return (a.float() / rows) @ (b.float() / cols).T
 
 
 def softmaxes(device: str) -> Iterator[Case]:
