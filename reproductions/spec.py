@@ -37,6 +37,7 @@ PAPERS = ROOT / "reproductions" / "papers"
 REPLICATED, CONTRADICTED, INCONCLUSIVE = "replicated", "contradicted", "inconclusive"
 NO_RESULT, NOT_TESTABLE, COMPUTED = "no result", "not testable here", "computed"
 WORST_FIRST = (CONTRADICTED, NO_RESULT, INCONCLUSIVE, NOT_TESTABLE, REPLICATED, COMPUTED)
+ASKED = {"size", "device", "seed"}  # of every run, beside its parameters
 NEEDS = {"any": "", "cuda": "needs a CUDA GPU", "multi-gpu": "needs several GPUs"}
 
 
@@ -117,6 +118,8 @@ class Size:
     ):
         if scale not in ("reduced", "paper"):
             raise ValueError(f"scale: expected 'reduced' or 'paper', got {scale!r}")
+        if taken := sorted(set(parameters) & ASKED):
+            raise ValueError(f"{taken[0]}: expected another name, this one is asked for with every run")
         self.limit_s, self.scale, self.parameters = limit_s, scale, parameters
         self.needs = {"memory_gib": memory_gib, "capability": capability, "download": download}
 

@@ -29,15 +29,15 @@ CHECKS = [
           needs="cuda", because=EFFECT.format("faster, at our best size"), label="time"),
 ]  # fmt: skip
 SIZES = {
-    "smoke": Size(limit_s=60, size=64, exponents=[0, -12, -20], seeds=2, timed=[64], batch=2, structured=[16],
+    "smoke": Size(limit_s=60, side=64, exponents=[0, -12, -20], seeds=2, timed=[64], batch=2, structured=[16],
                   columns=64, repeats=5),
-    "cpu": Size(limit_s=180, size=512, exponents=[0, -2, -4, -6, -8, -10, -12, -14, -16, -20], seeds=5,
+    "cpu": Size(limit_s=180, side=512, exponents=[0, -2, -4, -6, -8, -10, -12, -14, -16, -20], seeds=5,
                 timed=[64, 128, 256], batch=8, structured=[16, 32, 64], columns=256, repeats=10),
-    "full": Size(limit_s=900, size=2048, exponents=[0, -2, -4, -6, -8, -10, -12, -14, -16, -20], seeds=5,
+    "full": Size(limit_s=900, side=2048, exponents=[0, -2, -4, -6, -8, -10, -12, -14, -16, -20], seeds=5,
                  timed=[64, 128, 256, 512, 1024, 2048], batch=256, structured=[16, 32, 64], columns=1024, repeats=20,
                  memory_gib=30, scale="paper"),
 }  # fmt: skip
-LIMITS = {"size": (16, 8192), "exponents": (-24, 10), "seeds": (1, 50), "timed": (16, 8192), "batch": (1, 4096),
+LIMITS = {"side": (16, 8192), "exponents": (-24, 10), "seeds": (1, 50), "timed": (16, 8192), "batch": (1, 4096),
           "structured": [16, 32, 64], "columns": (1, 65536), "repeats": (5, 1000)}  # fmt: skip
 PLOTS = [
     line("Error against the size of the numbers", x="exponent", y="relative_error", color="method", log=("y",),
@@ -52,10 +52,10 @@ WAYS = {"in registers": 0, "staged": 1}
 EMULATED = partial(refined_matmul, products=3, scale=2048.0, outside=True)
 
 
-def run(lab, size, exponents, seeds, timed, batch, structured, columns, repeats):
+def run(lab, side, exponents, seeds, timed, batch, structured, columns, repeats):
     torch.set_float32_matmul_precision("highest")  # float32 means float32
     stages: list[tuple] = [("bytes", _bytes, (structured,))]
-    stages += [("accuracy", _accuracy, (size, e, seed)) for e in (*exponents, None) for seed in range(seeds)]
+    stages += [("accuracy", _accuracy, (side, e, seed)) for e in (*exponents, None) for seed in range(seeds)]
     stages += [(f"time, N = {n}", _time, (n, batch, repeats)) for n in timed]
     if lab.device == "cuda":  # in PyTorch operations there is no register to build a matrix in
         stages += [("structured matrices", _structured, (n, 16 * batch, columns, rotates, repeats))

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from reproductions import parameters, spec
-from reproductions.spec import Check, Max, Mean, Untested, judge
+from reproductions.spec import Check, Max, Mean, Size, Untested, judge
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,6 +68,12 @@ def test_the_worst_outcome_stands():
     assert spec.worst(["replicated", "contradicted", "inconclusive"]) == "contradicted"
     assert spec.worst(["replicated", "no result"]) == "no result"
     assert spec.worst(["replicated", "not testable here"]) == "not testable here"
+
+
+@pytest.mark.parametrize("name", ["size", "device", "seed"])
+def test_a_parameter_may_not_be_called_what_every_run_is_asked(name):
+    with pytest.raises(ValueError, match=f"{name}: expected another name"):
+        Size(limit_s=1, **{name: 3})
 
 
 def test_a_check_without_a_bound_is_refused():
