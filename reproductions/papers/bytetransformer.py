@@ -38,7 +38,7 @@ CHECKS = [
 ]  # fmt: skip
 SIZES = {
     "smoke": Size(limit_s=60, width=48, heads=4, hidden=192, sequences=4, lengths=[32, 64], share=0.6, repeats=6),
-    "cpu": Size(limit_s=180, width=384, heads=12, hidden=1536, sequences=16, lengths=[64, 128, 256, 512], share=0.6,
+    "cpu": Size(limit_s=300, width=384, heads=12, hidden=1536, sequences=16, lengths=[64, 128, 256], share=0.6,
                 repeats=8),
     "full": Size(limit_s=900, width=768, heads=12, hidden=3072, sequences=16, lengths=[64, 128, 256, 512, 1024],
                  share=0.6, repeats=50, scale="paper"),
