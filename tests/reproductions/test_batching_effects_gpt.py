@@ -1,6 +1,7 @@
 """The reproduction of batching's effects at its smallest size, and that it would find the opposite."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -9,14 +10,11 @@ from torch import nn
 from kernels import bench
 from reproductions.lab import Lab
 from reproductions.papers import batching_effects_gpt as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
-
-
-def verdicts(lab):
-    found = judge(paper.CHECKS, lab.rows(), device="cpu", scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def measure(lab, ridge=4.0):

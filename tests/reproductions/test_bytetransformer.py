@@ -1,6 +1,7 @@
 """The reproduction of ByteTransformer at its smallest size, and that it would find the opposite."""
 
 import time
+from functools import partial
 
 import torch
 
@@ -10,16 +11,12 @@ from kernels.encoder.layer import EncoderLayer
 from kernels.encoder.packing import Packing
 from reproductions.lab import Lab
 from reproductions.papers import bytetransformer as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
 PACKING = Packing.of([32, 9, 17], 32)
-
-
-def verdicts(lab, device="cpu"):
-    """(claim, label) -> outcome; "cuda" judges the rows as a GPU's, to reach the checks that ask for one."""
-    found = judge(paper.CHECKS, lab.rows(), device=device, scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_smallest_size_reaches_every_check(tmp_path):

@@ -9,15 +9,11 @@ import torch
 from kernels.attention import split_kv
 from reproductions.lab import Lab
 from reproductions.papers import flash_decoding as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
-
-
-def verdicts(lab, device="cpu"):
-    """(claim, label) -> outcome; "cuda" judges the rows as a GPU's, to reach the checks that ask for one."""
-    found = judge(paper.CHECKS, lab.rows(), device=device, scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_smallest_size_reaches_every_check(tmp_path):

@@ -1,6 +1,7 @@
 """The reproduction of FlashAttention at its smallest size: what it finds, and that it would have found the opposite."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -9,16 +10,12 @@ from kernels import traffic
 from kernels.attention.flash import attention_reference, flash_attention
 from reproductions.lab import Lab
 from reproductions.papers import flashattention
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, flashattention.CHECKS)
 
 SMOKE = flashattention.SIZES["smoke"]
 COUNT = ("length", 64, 8, 128)
-
-
-def verdicts(lab, device="cpu"):
-    """(claim, label) -> outcome; "cuda" judges the rows as a GPU's, to reach the checks that ask for one."""
-    found = judge(flashattention.CHECKS, lab.rows(), device=device, scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_claims_hold_at_the_smallest_size(tmp_path):

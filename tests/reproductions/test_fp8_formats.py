@@ -1,6 +1,7 @@
 """The reproduction of the FP8 formats at its smallest size, and that it would find the opposite."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -10,15 +11,11 @@ from kernels.gemm import fp8
 from reproductions.lab import Lab, casting, training
 from reproductions.lab.text import load as load_text
 from reproductions.papers import fp8_formats as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
-
-
-def verdicts(lab):
-    """(claim, label) -> outcome."""
-    found = judge(paper.CHECKS, lab.rows(), device="cpu", scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_smallest_size_reaches_every_check(tmp_path):

@@ -1,6 +1,7 @@
 """The reproduction of grouped-query attention at its smallest size, and that it would find the opposite."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -8,15 +9,11 @@ import torch
 from kernels.attention.grouped_query import GroupedAttention
 from reproductions.lab import Lab
 from reproductions.papers import gqa
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, gqa.CHECKS)
 
 SMOKE = gqa.SIZES["smoke"]
-
-
-def verdicts(lab, device="cpu"):
-    """(claim, label) -> outcome; "cuda" judges the rows as a GPU's, to reach the checks that ask for one."""
-    found = judge(gqa.CHECKS, lab.rows(), device=device, scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_smallest_size_reaches_every_check(tmp_path):

@@ -1,6 +1,7 @@
 """The reproduction of H2O at its smallest size, and that it would find the opposite."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -9,16 +10,12 @@ from kernels.cache.heavy_hitters import HeavyHitterCache
 from kernels.cache.kept import WindowCache
 from reproductions.lab import Lab, models
 from reproductions.papers import h2o as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
 FIFTH = {"full": (100,), "h2o": (20,), "local": (20,), "heavy only": (20,)}
-
-
-def verdicts(lab, device="cpu"):
-    """(claim, label) -> outcome; "cuda" judges the rows as a GPU's, to reach the checks that ask for one."""
-    found = judge(paper.CHECKS, lab.rows(), device=device, scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The reproduction of attention in chunks at its smallest size, and that it would find the opposite."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -9,17 +10,13 @@ from kernels.attention import chunked
 from kernels.attention.flash import attention_reference
 from reproductions.lab import Lab
 from reproductions.papers import memory_efficient_attention as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
 METHOD = "chunks of 1024 and 4096"
 SHAPE = (1, 1, 4096, 16)
-
-
-def verdicts(lab, device="cpu"):
-    """(claim, label) -> outcome; "cuda" judges the rows as a GPU's, to reach the checks that ask for one."""
-    found = judge(paper.CHECKS, lab.rows(), device=device, scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_claims_hold_at_the_smallest_size(tmp_path):

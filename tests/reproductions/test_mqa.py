@@ -1,6 +1,7 @@
 """The reproduction of multi-query attention at its smallest size, and that it would find the opposite."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -10,14 +11,11 @@ from kernels.attention.multi_query import Attention, multi_query_attention, mult
 from reproductions.lab import Lab, training
 from reproductions.papers import mqa
 from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, mqa.CHECKS)
 
 SMOKE = mqa.SIZES["smoke"]
-
-
-def verdicts(lab, device="cpu"):
-    """(claim, label) -> outcome; "cuda" judges the rows as a GPU's, to reach the checks that ask for one."""
-    found = judge(mqa.CHECKS, lab.rows(), device=device, scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_smallest_size_counts_what_is_claimed_and_reaches_every_check(tmp_path):

@@ -1,20 +1,18 @@
 """The reproduction of the derivation at its smallest size, and that it would find the opposite."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from kernels.attention import passes
 from reproductions.lab import Lab
 from reproductions.papers import online_softmax_to_flashattention as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
-
-
-def verdicts(lab):
-    """(claim, label) -> outcome."""
-    found = judge(paper.CHECKS, lab.rows(), device="cpu", scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_claims_hold_at_the_smallest_size(tmp_path):

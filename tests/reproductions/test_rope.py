@@ -1,19 +1,17 @@
 """The reproduction of RoPE at its smallest size, and that it would find the opposite."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from reproductions.lab import Lab, models, positions
 from reproductions.papers import rope as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
-
-
-def verdicts(lab):
-    """(claim, label) -> outcome."""
-    found = judge(paper.CHECKS, lab.rows(), device="cpu", scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_smallest_size_reaches_every_check(tmp_path):
@@ -56,6 +54,13 @@ def test_layouts_mixed_up_contradict_in_a_real_model(model, tmp_path, monkeypatc
     lab = Lab(tmp_path)
     paper._real(lab, *model)
     assert verdicts(lab)["relative", "a real model"] == "contradicted"
+
+
+def test_a_bound_that_does_not_fall_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(paper, "_partial_sums", lambda n, d, base: torch.ones(n, d // 2))
+    lab = Lab(tmp_path)
+    paper._bound(lab, 128)
+    assert verdicts(lab)["decay", ""] == "contradicted"
 
 
 def test_a_score_beyond_its_bound_is_told(model, tmp_path, monkeypatch):

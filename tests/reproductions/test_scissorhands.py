@@ -1,5 +1,7 @@
 """The reproduction of Scissorhands at its smallest size, and that it would find the opposite."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -8,17 +10,13 @@ from kernels.cache.kept import KeptCache
 from kernels.cache.persistence import PersistentCache, QuantisedPersistentCache
 from reproductions.lab import Lab, caching, models
 from reproductions.papers import scissorhands as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
 HALF = {"full": ("full", 100), "scissorhands 50 %": ("scissorhands", 50), "random 50 %": ("random", 50),
         "scissorhands 50 %, 4 bits": ("scissorhands, 4 bits", 50)}  # fmt: skip
-
-
-def verdicts(lab):
-    """(claim, label) -> outcome."""
-    found = judge(paper.CHECKS, lab.rows(), device="cpu", scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 @pytest.fixture(scope="module")

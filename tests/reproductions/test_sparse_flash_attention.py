@@ -1,6 +1,7 @@
 """The reproduction of dynamic sparse flash attention at its smallest size, and that it would find the opposite."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -8,17 +9,13 @@ import torch
 from kernels.attention.sparse_flash import hash_sparse_attention, qk_sparse_attention
 from reproductions.lab import Lab
 from reproductions.papers import sparse_flash_attention as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
 SIMPLE = {"hash": hash_sparse_attention, "dropped": qk_sparse_attention}
 AMOUNTS = {"hash": [2, 4, 8], "dropped": [20, 50, 80]}
-
-
-def verdicts(lab, device="cpu"):
-    """(claim, label) -> outcome; "cuda" judges the rows as a GPU's, to reach the checks that ask for one."""
-    found = judge(paper.CHECKS, lab.rows(), device=device, scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_smallest_size_reaches_every_check(tmp_path):

@@ -1,6 +1,7 @@
 """The reproduction of sketched attention at its smallest size, and that it would find the opposite."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -8,16 +9,12 @@ import torch
 from kernels.attention.sketched import Sketches
 from reproductions.lab import Lab
 from reproductions.papers import streaming_attention_approximation as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
 LARGE = (4, 5, 128, 4096)
-
-
-def verdicts(lab):
-    """(claim, label) -> outcome."""
-    found = judge(paper.CHECKS, lab.rows(), device="cpu", scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_smallest_size_reaches_every_check(tmp_path):

@@ -1,22 +1,19 @@
 """The reproduction of refined products at its smallest size, and that it would find the opposite."""
 
 import time
+from functools import partial
 
 import pytest
 
 from kernels.gemm import refined
 from reproductions.lab import Lab
 from reproductions.papers import tensor_core_precision as paper
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, paper.CHECKS)
 
 SMOKE = paper.SIZES["smoke"]
 GPU = {"throughput", "vs-half", "batched"}
-
-
-def verdicts(lab, device="cpu"):
-    """(claim, label) -> outcome; "cuda" judges the rows as a GPU's, to reach the checks that ask for one."""
-    found = judge(paper.CHECKS, lab.rows(), device=device, scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_claims_hold_at_the_smallest_size(tmp_path):

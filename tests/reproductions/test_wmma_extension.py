@@ -7,15 +7,11 @@ from kernels.gemm.refined import refined_matmul
 from kernels.gemm.structured import compiled, structured_matmul
 from reproductions.lab import Lab
 from reproductions.papers import wmma_extension as work
-from reproductions.spec import judge
+from tests.reproductions.judging import outcomes
+
+verdicts = partial(outcomes, work.CHECKS)
 
 SMOKE = work.SIZES["smoke"]
-
-
-def verdicts(lab, device="cpu"):
-    """(claim, label) -> outcome; "cuda" judges the rows as a GPU's, to reach the checks that ask for one."""
-    found = judge(work.CHECKS, lab.rows(), device=device, scale=SMOKE.scale)
-    return {(verdict.claim, verdict.label): verdict.outcome for verdict in found}
 
 
 def test_the_smallest_size_finds_what_can_be_found_without_a_gpu(tmp_path):
