@@ -6,21 +6,23 @@ text whatever was dropped. Each key head keeps its own tokens. A policy is a cla
 that each kept token got and says, when the cache is over its budget, which tokens stay.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
 from kernels.cache.streaming import rotate
 
 
-class KeptCache:
-    """Keeps everything. `budget`: the most tokens that a head holds after a step; 0 is no limit.
+class KeptCache(ABC):
+    """`budget`: the most tokens that a head holds after a step.
 
     `attend(q, k, v)` takes the next token and returns (B, H, 1, D): attention over what is kept and the token itself.
     """
 
     def __init__(self, budget: int, cos: Tensor, sin: Tensor):
-        if budget < 0:
-            raise ValueError(f"budget: expected at least 0, got {budget}")
+        if budget < 1:
+            raise ValueError(f"budget: expected at least 1, got {budget}")
         self.budget, self.cos, self.sin, self.seen = budget, cos, sin, 0
         self.k = self.v = self.places = torch.empty(0)
 
@@ -38,7 +40,7 @@ class KeptCache:
         p = (grouped @ self.k.mT * q.shape[-1] ** -0.5).softmax(-1)
         self.observe(p)
         out = (p @ self.v).flatten(1, 2)[:, :, None]
-        if self.budget and self.k.shape[2] > self.budget:
+        if self.k.shape[2] > self.budget:
             self.keep(self.choose())
         return out
 
@@ -46,12 +48,12 @@ class KeptCache:
         """What is stored of new keys or values; a quantising cache loses something here."""
         return x
 
-    def observe(self, p: Tensor) -> None:
+    def observe(self, p: Tensor) -> None:  # noqa: B027 - not every policy looks
         """The attention of this step, (B, G, H/G, C)."""
 
+    @abstractmethod
     def choose(self) -> Tensor:
         """Which tokens stay: their indices among the kept, (B, G, at most budget), in order."""
-        raise NotImplementedError(f"{type(self).__name__} keeps everything: expected a budget of 0, got {self.budget}")
 
     def keep(self, index: Tensor) -> None:
         """Let all others go."""
@@ -71,6 +73,17 @@ def first_and_chosen(scores: Tensor, count: int, recent: int) -> Tensor:
     if recent:
         held[..., -recent:] = torch.inf
     return held.argsort(dim=-1, descending=True, stable=True)[..., :count].sort(-1).values
+
+
+class FullCache(KeptCache):
+    """Every token of as long a text as the tables reach: the dense model."""
+
+    def __init__(self, cos: Tensor, sin: Tensor):
+        super().__init__(len(cos), cos, sin)
+
+    def choose(self) -> Tensor:
+        """All that fit; never asked for, since a text ends where its tables do."""
+        return self.places.argsort(-1)[..., -self.budget :]
 
 
 class WindowCache(KeptCache):

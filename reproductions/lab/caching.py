@@ -52,6 +52,16 @@ def read(
     return {name: Reading(found[name], max(late[name]), sum(late[name]) / len(late[name])) for name in makers}
 
 
+def compare(lab, model, ids: Tensor, makers: Mapping[str, Maker], start: int, block: int) -> dict[str, Reading]:
+    """Read `ids` by every policy, with progress; a row for each `block` of tokens of a text: method, block, nll."""
+    readings = read(model, ids, makers, start, lambda done, of: lab.progress("reading", done, of))
+    for name, reading in readings.items():
+        for text, losses in enumerate(reading.losses):
+            for i, part in enumerate(losses.split(block)):
+                lab.row(method=name, block=f"{text}.{i}", nll=part.mean().item())
+    return readings
+
+
 def passages(tokenizer, text: str, count: int, length: int, device: str) -> Tensor:
     """`count` pieces of `length` tokens, spread over the text: (count, length)."""
     step = len(text) // count

@@ -7,6 +7,9 @@ and bytes / bandwidth. What differs from the post: a CPU's ridge lies at a few F
 dense layers are free for some ten sequences, not for hundreds; on a CPU their weights are packed once, as when a model
 is loaded, since a plain product packs them at every call; a prompt is one of 128 tokens, 512 on an H100, whose ridge is
 twice as high. A sample is the least of three. No kernel of its own: the post measures plain PyTorch.
+
+Changed after a result had been seen, the bounds apart: weights were packed at every call, and the exponent below the
+ridge was 0.60; and the least of three samples is taken.
 """
 
 from functools import partial
@@ -43,7 +46,7 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, width=1024, batches=[1, 2, 4, 32, 64, 128], heads=8, head_dim=32, caches=[16, 1024],
                   cache_batches=[1, 4, 16], prompts=[128], prompt_batches=[1, 2, 4], repeats=5),
-    "cpu": Size(limit_s=180, width=2048, batches=[1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 256], heads=16, head_dim=64,
+    "cpu": Size(limit_s=300, width=2048, batches=[1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 256], heads=16, head_dim=64,
                 caches=[16, 256, 1024], cache_batches=[1, 2, 4, 8, 16], prompts=[16, 128], prompt_batches=[1, 2, 4],
                 repeats=8),
     "full": Size(limit_s=900, width=12288, batches=[1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048], heads=96,

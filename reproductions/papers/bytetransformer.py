@@ -3,7 +3,8 @@
 ByteTransformer (Zhai et al. 2022): one encoder layer on padded batches, with only its dense layers packed, and packed
 throughout with the bundled fused attention. What differs from the paper: a layer, not a whole BERT, random weights;
 PyTorch is today's; packed dense layers around padded attention stand for FasterTransformer's removal of padding, since
-the frameworks of 2022 are not run here. On a CPU the packed attention walks over the sequences one by one.
+the frameworks of 2022 are not run here. On a CPU the packed attention walks over the sequences one by one, up to 256
+tokens long: with 512 the run took more than its time on a busy machine.
 """
 
 from functools import partial

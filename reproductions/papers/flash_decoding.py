@@ -44,7 +44,7 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, keys=[100], tokens=512, batches=[4, 1], head_dim=32, repeats=5, threaded=2**16, width=64,
                   hidden=64, contexts=[64, 256], splits=[1, 4]),
-    "cpu": Size(limit_s=180, keys=[100, 1000], tokens=16384, batches=[64, 16, 4, 1], head_dim=128, repeats=10,
+    "cpu": Size(limit_s=300, keys=[100, 1000], tokens=16384, batches=[64, 16, 4, 1], head_dim=128, repeats=10,
                 threaded=2**17, width=512, hidden=512, contexts=[512, 2048, 8192], splits=[1, 4, 16, 64]),
     "full": Size(limit_s=900, keys=[100, 1000, 10000], tokens=65536, batches=[256, 128, 64, 32, 16, 8, 4, 2, 1],
                  head_dim=128, repeats=30, threaded=2**17, width=8192, hidden=8256, contexts=[512, 4096, 16384, 65536],

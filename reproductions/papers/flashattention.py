@@ -49,7 +49,7 @@ SIZES = {
     "smoke": Size(limit_s=120, batch=1, heads=2, head_dim=64, lengths=[128, 1024], repeats=5,
                   memory_lengths=[1024, 2048, 4096], memory_repeats=2, counted_lengths=[256, 512, 1024],
                   counted_dim=16),
-    "cpu": Size(limit_s=180, batch=1, heads=4, head_dim=64, lengths=[256, 512, 1024, 2048], repeats=6,
+    "cpu": Size(limit_s=300, batch=1, heads=4, head_dim=64, lengths=[256, 512, 1024, 2048], repeats=6,
                 memory_lengths=[1024, 2048, 4096], memory_repeats=4, counted_lengths=[1024, 2048, 4096],
                 counted_dim=64),
     "full": Size(limit_s=900, batch=64, heads=16, head_dim=64, lengths=[128, 256, 512, 1024, 2048, 4096], repeats=30,

@@ -56,7 +56,7 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, width=64, tokens=256, head_dims=[64], lengths=[128, 256], repeats=5, counted=256,
                   memory_lengths=[1024, 2048, 4096], memory_repeats=2, skip_heads=1, skip_lengths=[2048]),
-    "cpu": Size(limit_s=180, width=256, tokens=2048, head_dims=[64, 128], lengths=[256, 512, 1024, 2048], repeats=6,
+    "cpu": Size(limit_s=300, width=256, tokens=2048, head_dims=[64, 128], lengths=[256, 512, 1024, 2048], repeats=6,
                 counted=1024, memory_lengths=[1024, 2048, 4096], memory_repeats=4, skip_heads=2,
                 skip_lengths=[512, 1024, 2048, 4096]),
     "full": Size(limit_s=900, width=2048, tokens=16384, head_dims=[64, 128], repeats=30, counted=4096,

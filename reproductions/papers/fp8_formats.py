@@ -7,6 +7,9 @@ well; and a small model trained with E4M3 inputs and E5M2 gradients. What differ
 model, whose weights come from a 4-bit grid, on one novel instead of GPT3 126M to 6.7B on WikiText-103 (its scaling
 claim is for 1.3B); training is of byte-level models for minutes, attention's own products not rounded. Scales are set
 on a part of the text that is not measured. Embedding and last projection are never rounded, here as there by choice.
+
+Changed after results had been seen, the bounds apart: the text is the novel without its front matter, and the one bias
+for all is the best of a wider range, which helps it.
 """
 
 import torch
@@ -45,7 +48,7 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, model=models.DEFAULT, depth=1, tokens=96, calibration=48, biases=[0], width=16, layers=1,
                   steps=4, seeds=5, pieces=8),
-    "cpu": Size(limit_s=180, model=models.DEFAULT, depth=30, tokens=512, calibration=128, biases=[-8, -6, -4, -2, 0],
+    "cpu": Size(limit_s=300, model=models.DEFAULT, depth=30, tokens=512, calibration=128, biases=[-8, -6, -4, -2, 0],
                 width=64, layers=2, steps=100, seeds=5, pieces=200),
     "full": Size(limit_s=1800, model=models.DEFAULT, depth=30, tokens=4096, calibration=2048, biases=list(range(-9, 5)),
                  width=512, layers=6, steps=4000, seeds=5, pieces=1000, memory_gib=40),

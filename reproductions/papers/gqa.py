@@ -53,7 +53,7 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, width=32, heads=64, head_dim=2, hidden=64, batch=2, lengths=[16, 64], tokens=4, layers=1,
                   repeats=6, model_width=16, model_layers=1, steps=20, seeds=5),
-    "cpu": Size(limit_s=180, width=512, heads=64, head_dim=16, hidden=2048, batch=8, lengths=[128, 512], tokens=16,
+    "cpu": Size(limit_s=300, width=512, heads=64, head_dim=16, hidden=2048, batch=8, lengths=[128, 512], tokens=16,
                 layers=1, repeats=10, model_width=64, model_layers=2, steps=200, seeds=5),
     "full": Size(limit_s=3600, width=4096, heads=64, head_dim=64, hidden=10240, batch=32, lengths=[128, 512, 2048],
                  tokens=512, layers=6, repeats=6, model_width=512, model_layers=6, steps=4000, seeds=5, memory_gib=60),

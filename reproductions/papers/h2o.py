@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from kernels.cache.heavy_hitters import HeavyHitterCache
-from kernels.cache.kept import KeptCache, RandomCache, WindowCache
+from kernels.cache.kept import FullCache, RandomCache, WindowCache
 from kernels.cache.sinks import SinkCache
 from kernels.cache.streaming import rotate
 from reproductions.lab import caching, models
@@ -93,7 +93,7 @@ def _maker(policy, size, device):
     """What makes one layer's cache for `caching.read`."""
     draw = torch.Generator(device).manual_seed(0)
     return {
-        "full": partial(KeptCache, 0),
+        "full": FullCache,
         "h2o": partial(HeavyHitterCache, size),
         "local": partial(WindowCache, size),
         "sinks and recent": partial(SinkCache, size),
@@ -108,11 +108,7 @@ def _perplexity(lab, lm, ids, policies, start, block):
              for policy, budgets in policies.items() for budget in budgets}  # fmt: skip
     makers = {name: _maker(policy, max(6, ids.shape[1] * budget // 100), ids.device)
               for name, (policy, budget) in names.items()}  # fmt: skip
-    readings = caching.read(lm, ids, makers, start, lambda done, of: lab.progress("reading", done, of))
-    for name, reading in readings.items():
-        for text, losses in enumerate(reading.losses):
-            for i, part in enumerate(losses.split(block)):
-                lab.row(method=name, block=f"{text}.{i}", nll=part.mean().item())
+    for name, reading in caching.compare(lab, lm, ids, makers, start, block).items():
         policy, budget = names[name]
         lab.row(method=name, policy=policy, budget=budget, perplexity=reading.losses.mean().exp().item(),
                 most=reading.most, mean=reading.mean)  # fmt: skip

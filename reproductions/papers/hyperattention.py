@@ -6,6 +6,9 @@ On i.i.d. Gaussian inputs, which the authors' speed benchmark uses, true attenti
 nearly zero: the error there is shown too, in both norms. What differs from the paper: real inputs and perplexity are
 those of a 135M model at 2048 tokens (theirs: ChatGLM2-6B at 32k), with blocks and samples of 64, in the last layers
 first; pairs that are sampled and lie in the own block are left out, as in the paper (its CUDA code counts them twice).
+
+Changed after results had been seen, the bounds apart: 30 cases a family for 8, which had left sorting inconclusive; and
+scores held in slices, since whole ones left the cache and the time grew with n^1.45.
 """
 
 from functools import partial
@@ -48,7 +51,7 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, model=models.DEFAULT, n=256, seeds=5, budget=32, layers=[4, 20], tokens=192,
                   patched_block=16, timed=[1024, 2048, 4096], causal=[1024], heads=1, repeats=6, timed_budget=64),
-    "cpu": Size(limit_s=180, model=models.DEFAULT, n=1024, seeds=30, budget=128, layers=[2, 10, 18, 26], tokens=2048,
+    "cpu": Size(limit_s=300, model=models.DEFAULT, n=1024, seeds=30, budget=128, layers=[2, 10, 18, 26], tokens=2048,
                 patched_block=64, timed=[8192, 16384, 32768], causal=[4096, 16384], heads=1, repeats=6,
                 timed_budget=256),
     "full": Size(limit_s=1800, model=models.DEFAULT, n=4096, seeds=30, budget=512, layers=[2, 10, 18, 26], tokens=4096,

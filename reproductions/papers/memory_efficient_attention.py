@@ -4,6 +4,9 @@ Standard attention and the paper's chunks (Rabe and Staats 2021) on the same inp
 its peak, less its outputs. What differs from the paper: PyTorch instead of JAX on a TPU, so the ratios depend on how
 many copies of the scores each framework keeps: standard attention here holds two, and four where it trains. The growth
 is measured with keys in chunks of sqrt(n), as the paper states it, and with queries in chunks of 512.
+
+Changed after results had been seen, the bounds apart: large freed tensors give their memory back at once. With the
+C library's heap as it is by default, its holes kept the saving in training at 2.8 times and the exponent at 0.81.
 """
 
 import math
@@ -34,7 +37,7 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, heads=1, head_dim=32, lengths=[8192], target=8192, memory_repeats=2,
                   growth=[1024, 4096, 16384], timed=[256, 512], repeats=5, chunks=[128, 512]),
-    "cpu": Size(limit_s=180, heads=1, head_dim=64, lengths=[4096, 16384], target=16384, memory_repeats=2,
+    "cpu": Size(limit_s=300, heads=1, head_dim=64, lengths=[4096, 16384], target=16384, memory_repeats=2,
                 growth=[2048, 8192, 32768], timed=[1024, 4096], repeats=6, chunks=[128, 512, 2048], memory_gib=6),
     "full": Size(limit_s=900, heads=1, head_dim=64, lengths=[2048, 4096, 8192, 16384, 32768], target=16384,
                  memory_repeats=3, growth=[4096, 16384, 65536], timed=[1024, 4096, 16384], repeats=30,

@@ -37,7 +37,7 @@ CHECKS = [
 ]  # fmt: skip
 SIZES = {
     "smoke": Size(limit_s=60, rows=8, columns=[1000, 4096], kept=[5, 30], counted_columns=[63, 1000], repeats=5),
-    "cpu": Size(limit_s=180, rows=64, columns=[1000, 4096, 16384, 65536, 262144], kept=[5, 10, 15, 30],
+    "cpu": Size(limit_s=300, rows=64, columns=[1000, 4096, 16384, 65536, 262144], kept=[5, 10, 15, 30],
                 counted_columns=[63, 1000, 4096], repeats=20),
     "full": Size(limit_s=900, rows=4000, columns=[1000, 4096, 16384, 25000, 65536, 262144], kept=[5, 10, 15, 30],
                  counted_columns=[63, 1000, 4096, 25000], repeats=100, scale="paper"),

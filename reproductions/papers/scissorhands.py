@@ -9,7 +9,7 @@ size of the full buffer: between compressions the cache swings between half of i
 
 import torch
 
-from kernels.cache.kept import KeptCache, RandomCache, WindowCache
+from kernels.cache.kept import FullCache, RandomCache, WindowCache
 from kernels.cache.persistence import PersistentCache, QuantisedPersistentCache, persistence
 from kernels.cache.streaming import rotate
 from reproductions.lab import caching, models
@@ -30,11 +30,11 @@ CHECKS = [
           above=0.0, because="an effect: more than chance, which gives the share", label="above chance"),
     Untested("compression-5x", "needs OPT-66B and its accuracy on Winogrande and MathQA", needs="cuda"),
     Check("lm-perplexity-2x", _against("scissorhands 50 %", "full"), at_most=1.02, label="unchanged at 50 %",
-          because="perplexity held, read as at most 2 % higher"),
+          because="held: at most 2 % higher, a tolerance of ours, since the paper gives no figure"),
     Check("lm-perplexity-2x", _against("random 50 %", "scissorhands 50 %"), above=1.0, label="better than chance",
           because="an effect: persistence chooses better than chance at the same budget"),
-    Check("quant-compatible", _against("scissorhands 50 %, 4 bits", "scissorhands 50 %"), at_most=1.01,
-          because="costs nothing, read as at most 1 % of perplexity"),
+    Check("quant-compatible", _against("scissorhands 50 %, 4 bits", "scissorhands 50 %"), at_most=1.0057,
+          because="twice the stated difference, accuracies of 0.706 and 0.704, on a log scale, read on perplexity"),
 ]  # fmt: skip
 SIZES = {
     "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, tokens=48, start=24, budgets=[50], block=6),
@@ -88,7 +88,7 @@ def _maker(policy, size, device):
     """What makes one layer's cache for `caching.read`."""
     draw = torch.Generator(device).manual_seed(0)
     return {
-        "full": lambda cos, sin: KeptCache(0, cos, sin),
+        "full": FullCache,
         "scissorhands": lambda cos, sin: PersistentCache(size, cos, sin, RECENT),
         "scissorhands, 4 bits": lambda cos, sin: QuantisedPersistentCache(size, cos, sin, RECENT),
         "window": lambda cos, sin: WindowCache(size, cos, sin),
@@ -100,11 +100,7 @@ def _perplexity(lab, lm, ids, policies, start, block):
     """Losses in the second part, each block of tokens of a text a row."""
     sizes = {name: max(2 * RECENT + 2, ids.shape[1] * budget // 100) for name, (_, budget) in policies.items()}
     makers = {name: _maker(policy, sizes[name], ids.device) for name, (policy, _) in policies.items()}
-    readings = caching.read(lm, ids, makers, start, lambda done, of: lab.progress("reading", done, of))
-    for name, reading in readings.items():
-        for text, losses in enumerate(reading.losses):
-            for i, part in enumerate(losses.split(block)):
-                lab.row(method=name, block=f"{text}.{i}", nll=part.mean().item())
+    for name, reading in caching.compare(lab, lm, ids, makers, start, block).items():
         policy, budget = policies[name]
         lab.row(method=name, policy=policy, budget=budget, perplexity=reading.losses.mean().exp().item(),
                 most=reading.most, mean=reading.mean)  # fmt: skip

@@ -32,7 +32,7 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, degree=4, entries=4, rows=5, lengths=[1024, 2048, 4096], buckets=128, value_buckets=2**14,
                   fixed_buckets=128, fixed_value_buckets=1024, seeds=3, longest=2**18, repeats=5),
-    "cpu": Size(limit_s=180, degree=4, entries=8, rows=5, lengths=[2**14, 2**16, 2**18], buckets=256,
+    "cpu": Size(limit_s=300, degree=4, entries=8, rows=5, lengths=[2**14, 2**16, 2**18], buckets=256,
                 value_buckets=2**16, fixed_buckets=256, fixed_value_buckets=2**14, seeds=8, longest=2**20, repeats=10),
     "full": Size(limit_s=1800, degree=4, entries=8, rows=5, lengths=[2**14, 2**16, 2**18, 2**20], buckets=256,
                  value_buckets=2**18, fixed_buckets=256, fixed_value_buckets=2**14, seeds=20, longest=2**22,

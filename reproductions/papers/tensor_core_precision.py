@@ -45,7 +45,7 @@ CHECKS = [
 ]  # fmt: skip
 SIZES = {
     "smoke": Size(limit_s=60, sizes=[32, 64, 128], cases=6, timed=[256], batches=[4096], repeats=5),
-    "cpu": Size(limit_s=180, sizes=[256, 512, 1024, 2048], cases=6, timed=[256], batches=[4096], repeats=5),
+    "cpu": Size(limit_s=300, sizes=[256, 512, 1024, 2048], cases=6, timed=[256], batches=[4096], repeats=5),
     "full": Size(limit_s=900, sizes=[512, 1024, 2048, 4096, 8192], cases=10,
                  timed=[512, 1024, 2048, 4096, 8192, 16384], batches=[2**12, 2**16, 2**20], repeats=30, memory_gib=20,
                  scale="paper"),

@@ -31,7 +31,7 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=60, side=64, exponents=[0, -12, -20], seeds=2, timed=[64], batch=2, structured=[16],
                   columns=64, repeats=5),
-    "cpu": Size(limit_s=180, side=512, exponents=[0, -2, -4, -6, -8, -10, -12, -14, -16, -20], seeds=5,
+    "cpu": Size(limit_s=300, side=512, exponents=[0, -2, -4, -6, -8, -10, -12, -14, -16, -20], seeds=5,
                 timed=[64, 128, 256], batch=8, structured=[16, 32, 64], columns=256, repeats=10),
     "full": Size(limit_s=900, side=2048, exponents=[0, -2, -4, -6, -8, -10, -12, -14, -16, -20], seeds=5,
                  timed=[64, 128, 256, 512, 1024, 2048], batch=256, structured=[16, 32, 64], columns=1024, repeats=20,

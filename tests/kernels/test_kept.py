@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kernels.cache.kept import KeptCache, RandomCache, WindowCache, first_and_chosen
+from kernels.cache.kept import FullCache, KeptCache, RandomCache, WindowCache, first_and_chosen
 from kernels.cache.persistence import PersistentCache, QuantisedPersistentCache, persistence, pivotal
 from kernels.cache.streaming import rotate
 from kernels.position.rotary import tables
@@ -40,7 +40,7 @@ def policies(budget, cos, sin):
 def test_everything_kept_is_the_dense_model(text):
     q, k, v, cos, sin = text
     exact = masked(q, k, v, cos, sin, CAUSAL)
-    for cache in (KeptCache(0, cos, sin), *policies(N, cos, sin)):
+    for cache in (FullCache(cos, sin), *policies(N, cos, sin)):
         assert error(run(cache, q, k, v), exact) < 1e-14 and cache.tokens == N
 
 
@@ -136,11 +136,11 @@ def test_ties_and_the_newest():
 
 
 def test_what_is_refused(text):
-    q, k, v, cos, sin = text
-    with pytest.raises(ValueError, match="budget: expected at least 0"):
-        KeptCache(-1, cos, sin)
-    with pytest.raises(NotImplementedError, match="keeps everything"):
-        run(KeptCache(3, cos, sin), q, k, v)
+    *_, cos, sin = text
+    with pytest.raises(ValueError, match="budget: expected at least 1, got 0"):
+        WindowCache(0, cos, sin)
+    with pytest.raises(TypeError, match="abstract"):
+        KeptCache(3, cos, sin)
     for options in ({"recent": 0}, {"recent": 6}, {"dropped": 1.0}, {"history": 0}):
         with pytest.raises(ValueError, match="expected 0 < dropped"):
             PersistentCache(12, cos, sin, **{"recent": 2} | options)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.cache import persistence
-from kernels.cache.kept import KeptCache
+from kernels.cache.kept import FullCache
 from kernels.cache.persistence import PersistentCache, QuantisedPersistentCache
 from reproductions.lab import Lab, caching, models
 from reproductions.papers import scissorhands as paper
@@ -34,7 +34,7 @@ def test_the_smallest_size_reaches_every_check(tmp_path):
 
 def test_a_cache_that_keeps_all_reads_as_the_model_does(text):
     lm, ids = text
-    reading = caching.read(lm, ids[:, :20], {"full": lambda cos, sin: KeptCache(0, cos, sin)}, 5)["full"]
+    reading = caching.read(lm, ids[:, :20], {"full": FullCache}, 5)["full"]
     logits = lm(ids[:, :20]).logits[0, 5:-1].float()
     exact = torch.nn.functional.cross_entropy(logits, ids[0, 6:20], reduction="none")
     assert torch.allclose(reading.losses[0], exact, atol=1e-3) and reading.most == 1.0
