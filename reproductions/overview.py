@@ -108,15 +108,17 @@ def vega(roof: Roof, theme: str) -> dict:
     told = {"field": "method", "type": "nominal", "title": None}
     hover = [{"field": name} for name in ("method", "n", "tflops", "intensity", "run")]
     points = {"x": x, "y": y, "color": told, "shape": told, "tooltip": hover}
+    layers = [
+        {"data": {"values": line}, "mark": {"type": "line", "color": INK[theme][0]}, "encoding": {"x": x, "y": y}}
+    ]
+    if roof.points:  # a legend of nothing has no size
+        layers.append({"mark": {"type": "point", "filled": True, "size": 70}, "encoding": points})
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "title": f"{roof.device}, {roof.dtype}: {roof.tflops:.3g} TFLOP/s, {roof.gb_per_s:.3g} GB/s",
         "width": 480,
         "height": 260,
         "data": {"values": roof.points},
-        "layer": [
-            {"data": {"values": line}, "mark": {"type": "line", "color": INK[theme][0]}, "encoding": {"x": x, "y": y}},
-            {"mark": {"type": "point", "filled": True, "size": 70}, "encoding": points},
-        ],
+        "layer": layers,
         "config": config(theme),
     }

@@ -12,6 +12,7 @@ from pygments.lexers import PythonLexer
 from reproductions.spec import PAPERS, ROOT
 
 KERNELS = ROOT / "kernels"
+TOOLS = ("bench",)
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,17 @@ class Method:
     about: str
     calls: tuple[tuple[Kernel, tuple[tuple[str, int], ...]], ...]
 
+    @property
+    def paragraphs(self) -> list[str]:
+        """What it says, as it was parted: the last often tells what was changed after a result was seen."""
+        return [part for part in self.about.split("\n\n") if part]
+
 
 @cache
 def kernels() -> dict[str, Kernel]:
-    """Every kernel by name. Files beside the families (timing, testing) are tools and are left out."""
-    files = [path for path in sorted(KERNELS.glob("*/*.py")) if path.name != "__init__.py"]
+    """Every kernel by name. Files beside the families (testing), and the bench, are tools and are left out."""
+    paths = (path for path in sorted(KERNELS.glob("*/*.py")) if path.name != "__init__.py")
+    files = [path for path in paths if path.parent.name not in TOOLS]
     return {kernel.name: kernel for kernel in map(_kernel, files)}
 
 
@@ -56,7 +63,9 @@ def _kernel(path: Path) -> Kernel:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
     ]
     name = str(path.relative_to(KERNELS).with_suffix(""))
-    return Kernel(name, summary, about.strip(), tuple(public), "@triton.jit" in text, text.count("\n"))
+    return Kernel(
+        name, summary, about.strip(), tuple(public), "@triton.jit" in text or "@gluon.jit" in text, text.count("\n")
+    )
 
 
 @cache
@@ -68,14 +77,37 @@ def method(slug: str) -> Method | None:
     tree = ast.parse(path.read_text())
     about = (ast.get_docstring(tree) or "").partition("\n")[2].strip()
     found = []
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kernels."):
-            kernel = kernels().get((node.module or "").removeprefix("kernels.").replace(".", "/"))
-            if kernel:
-                lines = dict(kernel.functions)
-                names = [alias.name for alias in node.names]
-                found.append((kernel, tuple((name, lines[name]) for name in names if name in lines)))
+    for name, called in _calls(tree).items():
+        lines = dict(kernels()[name].functions)
+        found.append((kernels()[name], tuple((function, lines[function]) for function in called if function in lines)))
     return Method(about, tuple(found))
+
+
+def _calls(tree: ast.Module) -> dict[str, list[str]]:
+    """kernel -> names that a file takes from it, by `from kernels.family.file import name` or `file.name`."""
+    found: dict[str, list[str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kernels"):
+            place = (node.module or "").removeprefix("kernels").removeprefix(".").replace(".", "/")
+            for alias in node.names:
+                whole = f"{place}/{alias.name}"
+                if place in kernels():
+                    found.setdefault(place, []).append(alias.name)
+                elif whole in kernels():
+                    found.setdefault(whole, []).extend(_attributes(tree, alias.asname or alias.name))
+    return found
+
+
+def _attributes(tree: ast.Module, module: str) -> list[str]:
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return list(dict.fromkeys(node.attr for node in nodes if getattr(node.value, "id", "") == module))
+
+
+@cache
+def shared() -> set[str]:
+    """The kernels that other kernels are built from."""
+    trees = (ast.parse((KERNELS / f"{name}.py").read_text()) for name in kernels())
+    return {name for tree in trees for name in _calls(tree)}
 
 
 @cache

@@ -89,7 +89,7 @@ def kernel_list(request: HttpRequest) -> HttpResponse:
     for kernel in sources.kernels().values():
         families.setdefault(kernel.family, []).append((kernel, used.get(kernel.name, [])))
     on_gpu = Run.objects.evidence().filter(device="cuda").exists()
-    context = {"families": families, "roofs": overview.rooflines(), "on_gpu": on_gpu}
+    context = {"families": families, "shared": sources.shared(), "roofs": overview.rooflines(), "on_gpu": on_gpu}
     return render(request, "reproductions/kernels.html", context)
 
 

@@ -44,6 +44,15 @@ def test_a_roofline_holds_what_the_rows_hold(client):
     assert client.get("/kernels/roofline/1.svg").status_code == 404
 
 
+def test_a_roof_without_points_is_drawn_all_the_same(client):
+    roof = [{"roof_dtype": "float32", "roof_tflops": 2.0, "roof_gb_per_s": 100.0}]
+    measured.run(measured.reproduction(), 1.0, rows=measured.rows(1.0) + roof)
+    assert "tells the arithmetic of its kernels" in client.get("/kernels/").content.decode()
+    drawn = client.get("/kernels/roofline/0.svg").content.decode()
+    assert "e+" not in drawn.partition(">")[0], "a size that a page can hold"
+    assert client.get("/kernels/roofline/0.png").status_code == 200
+
+
 def test_attention_counts_its_least_work():
     """One head of 2 x 3: 6 products of 2 * 2 * 3 multiply-adds, 12 tensors of 6 elements of 4 bytes."""
     assert overview._attention({"batch": 1, "heads": 1, "head_dim": 3}, 2, 4) == (6 * 2 * 2 * 2 * 3, 12 * 6 * 4)
@@ -58,10 +67,21 @@ def test_every_kernel_has_a_page_and_its_functions_lead_to_their_lines(client):
     assert client.get("/kernels/../secret/").status_code == 404
 
 
+def test_kernels_say_who_calls_them(client):
+    assert sources.users()["gemm/fp8"] == ["fp8-formats"], "by `from kernels.gemm import fp8`"
+    assert not any(name.startswith("bench") for name in sources.kernels()), "a tool is no kernel"
+    assert "attention/flash_backward" in sources.shared() and "attention/block_sparse" not in sources.shared()
+    page = client.get("/kernels/").content.decode()
+    assert "other kernels" in page and "no work yet" in page
+
+
 def test_the_method_names_what_it_calls():
+    called = {kernel.name: dict(functions) for kernel, functions in sources.method("fp8-formats").calls}
+    assert "quantise" in called["gemm/fp8"]
     method = sources.method("flashattention")
     assert "attention/flash" in {kernel.name for kernel, _ in method.calls}
     assert sources.method("no-such-work") is None
+    assert sources.method("hyperattention").paragraphs[-1].startswith("Changed after results had been seen")
 
 
 def test_related_works_share_topics_authors_or_words(client):
