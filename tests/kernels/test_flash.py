@@ -1,5 +1,7 @@
 """Tiled attention against float64, forward and backward: awkward sizes, empty rows, wrong variants, the compiler."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,36 +11,16 @@ from kernels.attention import flash, flash_backward
 from kernels.attention.flash import attention_reference, flash_attention
 from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
+from tests.kernels.attending import assert_exact, gradients, inputs
 from tests.kernels.compiling import compile_for_sm90
 
 IMPLS = ["torch", "triton"]
 SIZES = [(1, 1), (1, 70), (31, 33), (64, 64), (65, 32), (130, 63), (63, 130)]
 
 
-def inputs(n, m, d=16, dtype=torch.float32, b=1, h=8):  # the largest error of few numbers is luck
-    make = torch.Generator().manual_seed(1000 * n + m)
-    q, g = (torch.randn(b, h, n, d, generator=make).to(DEVICE, dtype) for _ in range(2))
-    k, v = (torch.randn(b, h, m, d, generator=make).to(DEVICE, dtype) for _ in range(2))
-    return q, k, v, g
-
-
-def gradients(call, q, k, v, g, dtype=None):
-    """[O, dQ, dK, dV] of call(q, k, v) for dO = g."""
-    q, k, v = (x.to(dtype or x.dtype).detach().requires_grad_() for x in (q, k, v))
-    out = call(q, k, v)
-    out.backward(g.to(out.dtype))
-    return [out.detach(), q.grad, k.grad, v.grad]
-
-
 def check(q, k, v, g, impl, **options):
-    exact = gradients(lambda *x: attention_reference(*x, **options), q, k, v, g, torch.float64)
-    peer = gradients(lambda *x: attention_reference(*x, **options), q, k, v, g)
-    found = gradients(lambda *x: flash_attention(*x, impl=impl, **options), q, k, v, g)
-    for times, ours, theirs, true in zip((2, 3, 3, 3), found, peer, exact, strict=True):
-        if true.any():  # gradients take rowsum(dO * O) from the rounded output: the method's own loss
-            assert_as_exact_as(ours, theirs, true, times)
-        else:  # a lone key has weight 1, whatever the query
-            assert ours.abs().max() < 1e-5
+    ours = partial(flash_attention, impl=impl, **options)
+    assert_exact(ours, partial(attention_reference, **options), (q, k, v, g))
 
 
 @pytest.mark.parametrize("impl", IMPLS)

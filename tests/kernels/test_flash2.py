@@ -1,5 +1,7 @@
 """FlashAttention-2 against float64, forward and backward, over its masks, head counts, lengths and head sizes."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,36 +12,16 @@ from kernels.attention.flash2 import attention_reference, flash_attention_2
 from kernels.attention.masks import Mask
 from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
+from tests.kernels.attending import assert_exact, gradients, inputs
 from tests.kernels.compiling import compile_for_sm90
 
 IMPLS = ["torch", "triton"]
 MASKS = [Mask(), Mask(True), Mask(True, 50, 3)]
 
 
-def inputs(n, m, d=16, dtype=torch.float32, b=1, h=8, g=8):  # the largest error of few numbers is luck
-    make = torch.Generator().manual_seed(1000 * n + m)
-    q, grad = (torch.randn(b, h, n, d, generator=make).to(DEVICE, dtype) for _ in range(2))
-    k, v = (torch.randn(b, g, m, d, generator=make).to(DEVICE, dtype) for _ in range(2))
-    return q, k, v, grad
-
-
-def gradients(call, q, k, v, g, dtype=None):
-    """[O, dQ, dK, dV] of call(q, k, v) for dO = g."""
-    q, k, v = (x.to(dtype or x.dtype).detach().requires_grad_() for x in (q, k, v))
-    out = call(q, k, v)
-    out.backward(g.to(out.dtype))
-    return [out.detach(), q.grad, k.grad, v.grad]
-
-
 def check(q, k, v, g, impl, mask=MASKS[0], **options):
-    exact = gradients(lambda *x: attention_reference(*x, mask, **options), q, k, v, g, torch.float64)
-    peer = gradients(lambda *x: attention_reference(*x, mask, **options), q, k, v, g)
-    found = gradients(lambda *x: flash_attention_2(*x, **vars(mask), impl=impl, **options), q, k, v, g)
-    for times, ours, theirs, true in zip((2, 3, 3, 3), found, peer, exact, strict=True):
-        if true.any():  # gradients take rowsum(dO * O) from the rounded output: the method's own loss
-            assert_as_exact_as(ours, theirs, true, times)
-        else:  # a lone key has weight 1, whatever the query
-            assert ours.abs().max() < 1e-5
+    ours = partial(flash_attention_2, **vars(mask), impl=impl, **options)
+    assert_exact(ours, partial(attention_reference, mask=mask, **options), (q, k, v, g))
 
 
 @pytest.mark.parametrize("impl", IMPLS)
