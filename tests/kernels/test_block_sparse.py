@@ -9,6 +9,7 @@ from kernels.attention.sparse_flash import sparse_reference
 from kernels.attention.tiles import visible
 from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
+from tests.kernels.attending import gradients
 from tests.kernels.compiling import compile_for_sm90
 
 IMPLS = ["torch", "triton"]
@@ -22,14 +23,6 @@ def inputs(n, m, d=16, dtype=torch.float32, b=1, h=8):  # the largest error of f
 def tiles(n, m, block, share, b=1, h=8):
     make = torch.Generator().manual_seed(n)
     return (torch.rand(b, h, -(-n // block), -(-m // block), generator=make) < share).to(DEVICE)
-
-
-def gradients(call, q, k, v, g, dtype=None):
-    """[O, dQ, dK, dV] of call(q, k, v) for dO = g."""
-    q, k, v = (x.to(dtype or x.dtype).detach().requires_grad_() for x in (q, k, v))
-    out = call(q, k, v)
-    out.backward(g.to(out.dtype))
-    return [out.detach(), q.grad, k.grad, v.grad]
 
 
 def check(given, mask, block, causal, impl):

@@ -16,6 +16,7 @@ from kernels.attention.sparse_flash import (
 )
 from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
+from tests.kernels.attending import gradients
 from tests.kernels.compiling import compile_for_sm90
 
 IMPLS = ["torch", "triton"]
@@ -33,14 +34,6 @@ def pattern(kind, amount, n, b=1, h=8):
     if kind == "hash":
         return [torch.randint(amount, (b, h, n), generator=make).to(DEVICE) for _ in range(2)]
     return [(torch.rand(b, h, n, generator=make) >= amount).to(DEVICE) for _ in range(2)]
-
-
-def gradients(call, q, k, v, g, dtype=None):
-    """[O, dQ, dK, dV] of call(q, k, v) for dO = g."""
-    q, k, v = (x.to(dtype or x.dtype).detach().requires_grad_() for x in (q, k, v))
-    out = call(q, k, v)
-    out.backward(g.to(out.dtype))
-    return [out.detach(), q.grad, k.grad, v.grad]
 
 
 def check(kind, given, marks, impl, **options):
