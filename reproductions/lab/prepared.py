@@ -1,0 +1,86 @@
+"""What takes a minute to prepare is kept, by its content: a second run, or another work, finds it.
+
+Files lie in the folder prepared/ of DATA_DIR and may be deleted at any time.
+"""
+
+import hashlib
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 4 * 2**30  # bytes of all files; the ones that were not used for longest go first
+
+
+def prepared(make: Callable[..., dict[str, Tensor]], **given: Any) -> dict[str, Tensor]:
+    """`make(**given)`, or what it returned when it was last given the same, on the CPU.
+
+    The same: equal arguments (tensors by content, models by `fingerprint`, classes by their file, a Lab by its device),
+    and an unchanged file that `make` is defined in. A file is written whole, then renamed; of two processes at it, both
+    write the same.
+    """
+    from safetensors.torch import load_file, save_file
+
+    words = {name: _word(value) for name, value in given.items()}
+    code = Path(inspect.getfile(make)).read_bytes()
+    key = hashlib.sha256(json.dumps(words, sort_keys=True).encode() + code).hexdigest()[:16]
+    folder = Path(os.environ.get("DATA_DIR", ROOT / "data")) / "prepared"
+    path = folder / f"{make.__name__.strip('_')}-{key}.safetensors"
+    if path.is_file():
+        os.utime(path)
+        return load_file(path)
+    made = {name: x.detach().cpu().contiguous() for name, x in make(**given).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".new-", dir=folder)
+    os.close(handle)
+    try:
+        save_file(made, temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    _make_room(folder, path)
+    return made
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """Of a model's weights: a hash over some numbers of each."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        flat = weight.detach().flatten()
+        some = flat[:: max(1, len(flat) // 64)][:64]
+        digest.update(f"{name} {tuple(weight.shape)} {some.double().tolist()}".encode())
+    return digest.hexdigest()
+
+
+def _word(value: Any) -> Any:
+    """What stands for an argument in the key."""
+    from reproductions.lab import Lab
+
+    if isinstance(value, Lab):
+        return value.device
+    if isinstance(value, type):
+        return f"{value.__name__} {hashlib.sha256(Path(inspect.getfile(value)).read_bytes()).hexdigest()}"
+    if isinstance(value, torch.nn.Module):
+        return fingerprint(value)
+    if isinstance(value, Tensor):
+        data = value.detach().cpu().contiguous()
+        return f"{tuple(data.shape)} {hashlib.sha256(data.view(torch.uint8).numpy().tobytes()).hexdigest()}"
+    return value
+
+
+def _make_room(folder: Path, but: Path) -> None:
+    """Delete the files that were not used for longest, until `LIMIT` holds; never `but`."""
+    files = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+    total = sum(path.stat().st_size for path in files)
+    for path in files:
+        if total > LIMIT and path != but:
+            total -= path.stat().st_size
+            path.unlink(missing_ok=True)
