@@ -9,6 +9,7 @@ PALETTE = {
     "dark": ["#7db4f0", "#f0a06a", "#7fce9b", "#cda2e0", "#dcc06a", "#aab4c0"],
 }
 FILLS = [1.0, 0.45, 0.12, 0.75, 0.28, 0.0]  # bars are told apart by these too
+WIDTH, LETTER = 480, 6.0  # of a drawing, and of a letter of its legend, in pixels
 INK = {"light": ("#1b1f24", "#d9dde2"), "dark": ("#e4e7eb", "#3a4148")}
 
 
@@ -140,7 +141,7 @@ def _drawn(plot: dict, points: list[dict], values: list[dict], theme: str) -> di
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "title": plot["title"],
-        "width": 480,
+        "width": WIDTH,
         "height": 260,
         "data": {"values": points},
         "layer": layers,
@@ -177,9 +178,12 @@ def overlaid(plot: dict, runs: dict[str, Sequence[dict]], theme: str = "light") 
 
 
 def _told(field: str, values: Sequence[dict]) -> dict:
-    """A channel that tells a field's values apart. The same domain everywhere makes one legend of all channels."""
+    """A channel that tells a field's values apart. The same domain everywhere makes one legend of all channels, in as
+    many columns as the drawing is wide enough for."""
     domain = sorted({row[field] for row in values}, key=str)
-    return {"field": field, "type": "nominal", "title": None, "scale": {"domain": domain}}
+    entry = 28 + LETTER * max((len(str(value)) for value in domain), default=0)
+    legend = {"columns": max(1, min(len(domain), int(WIDTH // entry)))}
+    return {"field": field, "type": "nominal", "title": None, "scale": {"domain": domain}, "legend": legend}
 
 
 def _without(encoding: dict, channel: str) -> dict:
@@ -229,6 +233,7 @@ def config(theme: str) -> dict:
             "titleColor": ink,
             "orient": "bottom",
             "labelFontSize": 11,
+            "labelLimit": WIDTH,
             "symbolOpacity": 1,
             "symbolBaseFillColor": ink,
             "symbolBaseStrokeColor": ink,

@@ -41,3 +41,11 @@ def test_an_empty_plot_is_a_plot():
 
 def test_the_table_holds_points_and_measurements():
     assert len(plots.data_of(plots.vega(LINE, rows(flash=[1.0, 2.0])))) == 2 + 4
+
+
+def test_a_legend_has_no_more_columns_than_fit():
+    plot = plots.line("t", x="n", y="ms", color="method")
+    short = plots.vega(plot, [{"n": n, "ms": 1.0, "method": f"m{n}"} for n in range(1, 9)])
+    long = plots.vega(plot, [{"n": n, "ms": 1.0, "method": f"attention, s = 1024, predicted {n}"} for n in range(1, 9)])
+    columns = [one["layer"][1]["encoding"]["color"]["legend"]["columns"] for one in (short, long)]
+    assert columns == [8, 2]
