@@ -45,7 +45,7 @@ CHECKS = [
           above=0.0, label="full at the ends", because="an effect: more often in the first and last tenth of layers"),
 ]  # fmt: skip
 SIZES = {
-    "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, tokens=28, prompt=16, recover=[0.98, 0.95], block=4,
+    "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, tokens=18, prompt=8, recover=[0.98, 0.95], block=3,
                   profiled=16, contexts=[128], repeats=5),
     "cpu": Size(limit_s=300, model=models.DEFAULT, texts=4, tokens=320, prompt=192, recover=[0.98, 0.95, 0.8],
                 block=16, profiled=192, contexts=[512, 2048], repeats=5),
@@ -87,7 +87,7 @@ def kinds(tokenizer, ids):
 
 def _read(lab, lm, ids, special, marks, prompt, recover, block):
     """Losses after the prompt: every T, then fixed policies that keep as much. The caches of each T, by layer."""
-    made = {f"fastgen {t:g}": [] for t in recover}
+    made: dict[str, list[ProfiledCache]] = {f"fastgen {t:g}": [] for t in recover}
 
     def profiled(name, t, cos, sin):
         made[name].append(ProfiledCache(prompt, special, marks, cos, sin, t))
@@ -161,7 +161,8 @@ def _step(lab, lm, shares, context, repeats):
     def step(lengths):
         def attend(layer, q, k, v):
             heads = q.unflatten(1, (groups, -1))[0]  # a key head with its query heads as a sequence of its own
-            return split_kv_attention(heads, *keys[layer], lengths[layer]).flatten(0, 1)[None]
+            own_k, own_v = keys[layer]
+            return split_kv_attention(heads, own_k, own_v, lengths[layer]).flatten(0, 1)[None]
 
         return models.forward(lm, ids, attend)
 
