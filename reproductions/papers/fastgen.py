@@ -52,7 +52,7 @@ SIZES = {
     "full": Size(limit_s=3600, model=models.DEFAULT, texts=16, tokens=1024, prompt=512,
                  recover=[0.98, 0.95, 0.91, 0.8], block=64, profiled=512, contexts=[512, 4096, 16384], repeats=30),
 }  # fmt: skip
-LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (2, 64), "tokens": (32, 8192),
+LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (2, 64), "tokens": (16, 8192),
           "prompt": (8, 4096), "recover": (0.0, 1.0), "block": (2, 512), "profiled": (8, 4096),
           "contexts": (16, 65536), "repeats": (5, 100)}  # fmt: skip
 PLOTS = [
