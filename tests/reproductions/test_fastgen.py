@@ -34,7 +34,7 @@ def read(lab, text, policy=None, monkeypatch=None):
 
 def test_the_smallest_size_reaches_every_check(tmp_path):
     lab = Lab(tmp_path)
-    paper.run(lab, **SMOKE.parameters)
+    paper.run(lab, **SMOKE.parameters | {"tokens": 14, "prompt": 6, "block": 2, "profiled": 8})
     assert "no result" not in verdicts(lab, "cuda").values()
     assert verdicts(lab)["latency", ""] == "not testable here"
 

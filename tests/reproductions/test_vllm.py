@@ -26,7 +26,7 @@ def model():
 
 def test_the_smallest_size_reaches_every_check(tmp_path):
     lab = Lab(tmp_path)
-    paper.run(lab, **SMOKE.parameters)
+    paper.run(lab, **SMOKE.parameters | {"tokens": 2, "engine_scale": 0.001, "beam_scale": 0.05})
     assert "no result" not in verdicts(lab, "cuda").values()
     found = verdicts(lab)
     assert found["paged-utilisation", "and reads the same"] == "replicated"
@@ -55,13 +55,15 @@ def test_beams_are_those_of_plain_beam_search(model):
 
 
 def test_a_model_that_is_served_writes_what_it_would_alone(model):
-    """Also where a request was preempted, and its prompt and text were computed again."""
+    """Also where a request was preempted, its prompt and text computed again; and in chunks that are reserved."""
     lm, ids = model
-    made = [serving.Request(0.0, prompt, 8) for prompt in (14, 12, 7)]
+    made = [serving.Request(0.0, prompt, 6) for prompt in (14, 12, 7)]
+    reserved = [serving.Request(0.0, prompt, 3) for prompt in (15, 5)]
     memory, engine = serving.Paged(48), paging.Engine(lm, ids, 64)
     serving.serve(made, memory, engine)
+    serving.serve(reserved, serving.Reserved(48, serving.ROOMS["Orca (Oracle)"]), engine)
     assert sum(one.preempted for one in made) and memory.pool.used == 0
-    for one in made:
+    for one in made + reserved:
         text = engine.texts[one]
         assert torch.equal(text[: one.prompt], ids[: one.prompt]) and len(text) == one.prompt + one.output
         assert torch.equal(text[one.prompt :], lm(text[None]).logits[0, one.prompt - 1 : -1].argmax(-1))
@@ -170,7 +172,7 @@ def test_slow_paging_contradicts_the_speed(model, tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "paged_attention", late)
     lab = Lab(tmp_path)
     for seed in range(5):
-        paper._engine(lab, *model, 2, 0.003, 64, 16, seed)
+        paper._engine(lab, *model, 2, 0.001, 64, 16, seed)
     paper._kernel(lab, 2, 64, 5)
     found = verdicts(lab, "cuda")
     assert found["request-rate", "against Oracle"] == found["request-rate", "against Max"] == "contradicted"
