@@ -43,7 +43,7 @@ def trained(
     *,
     steps: int,
     batch: int = 256,
-    rate: float = 1e-3,
+    rate: float = 2e-3,
 ) -> tuple[nn.Module, Tensor]:
     """(`kind(E, A)` trained on examples, the R tokens that it may name: those among the targets); kept, by content.
 

@@ -100,6 +100,17 @@ def distinct(tokens: list[int], n: int = 4) -> float:
     return len(set(grams)) / len(grams) if grams else 1.0
 
 
+def repeats_from(tokens: list[int], n: int = 4) -> int:
+    """How many tokens come before the first `n`-gram that was there already; all of them if none was."""
+    seen: set[tuple] = set()
+    for i in range(len(tokens) - n + 1):
+        gram = tuple(tokens[i : i + n])
+        if gram in seen:
+            return i
+        seen.add(gram)
+    return len(tokens)
+
+
 def differs(reader: Reader, prompt: list[int], plain: list[int], found: list[int], tie: float = 1e-3) -> bool:
     """Whether greedy text `found` is another than `plain`, and not for a tie of the model's two likeliest tokens.
 

@@ -4,7 +4,11 @@ Blockwise parallel decoding (Stern et al. 2018) on a real language model. What d
 that continues a novel, not a translator; heads trained for a minute on some thousand tokens, on the book itself (gold)
 or on the model's own greedy continuations of it (distilled); one training for the largest k, whose first heads serve
 the smaller; predictors may name only tokens of their training text; p_1 is the model itself, so that its text is kept.
-A small model's greedy text falls into loops, which heads name well: texts that repeat themselves are told apart.
+A small model's greedy text falls into loops, which heads name well: what comes before the first loop is told apart.
+
+Changed after a result was seen: the training is longer (it was 200 steps on 6000 tokens and named 23 % of the tokens
+after the next), the largest k is 6, the paper's best, for 8, and parts of texts are told apart instead of whole texts,
+all of which repeated themselves.
 """
 
 from functools import partial
@@ -12,36 +16,37 @@ from functools import partial
 from kernels.decoding.blockwise import BlockwiseHeads
 from reproductions.lab import caching, heads, models, own_text
 from reproductions.lab.reading import Reader
-from reproductions.lab.speculating import decode, differs, distinct
+from reproductions.lab.speculating import decode, differs, distinct, repeats_from
 from reproductions.spec import Check, Difference, Max, Mean, Ratio, Size, Untested, bars, line
 
 HALF = "half of the stated {} on a log scale, at our largest k"
-LARGEST = {"k": 8}
-FRESH = 0.9  # the share of 4-grams that are no repetition, from which on a text counts as fresh
+LARGEST = {"k": 6}
+ALL = LARGEST | {"part": "all"}
+FRESH = LARGEST | {"part": "before it repeats"}
 
 CHECKS = [
-    Check("frozen-block-size", Mean("block", {"method": "gold"} | LARGEST), at_least=1.327,
+    Check("frozen-block-size", Mean("block", {"method": "gold"} | ALL), at_least=1.327,
           because=HALF.format("1.76"), label="gold data"),
-    Check("frozen-block-size", Mean("block", {"method": "distilled"} | LARGEST), at_least=1.382,
+    Check("frozen-block-size", Mean("block", {"method": "distilled"} | ALL), at_least=1.382,
           because=HALF.format("1.91"), label="distilled data"),
-    Check("frozen-block-size", Mean("block", {"method": "distilled", "text": "fresh"} | LARGEST), at_least=1.382,
-          because=HALF.format("1.91"), label="distilled data, texts that do not repeat themselves"),
-    Check("frozen-block-size", Difference("block", of="distilled", to="gold", pair="of", where=LARGEST), above=0.0,
+    Check("frozen-block-size", Mean("block", {"method": "distilled"} | FRESH), at_least=1.382,
+          because=HALF.format("1.91"), label="distilled data, before a text repeats itself"),
+    Check("frozen-block-size", Difference("block", of="distilled", to="gold", pair="of", where=ALL), above=0.0,
           because="an effect: 1.91 against 1.76", label="distilled against gold"),
     Untested("finetuned-block-size", "a fine-tuned base is another model, trained for longer than a run", needs="cuda"),
     Check("wallclock", Ratio("token_ms", of="plain", to="blockwise", pair="of", best="k"), at_least=1.82, needs="cuda",
           because="half of the stated 3.3x on a log scale, at our best k", label="the gain"),
     Check("wallclock", Ratio("token_ms", of="plain", to="blockwise", pair="of", best="k"), above=1.0,
           because="an effect, at our best k", label="a gain"),
-    Check("wallclock", Ratio("token_ms", of="k = 8", to="k = 2", by="block_of", pair="of"), above=1.0,
+    Check("wallclock", Ratio("token_ms", of="k = 6", to="k = 2", by="block_of", pair="of"), above=1.0,
           because="an effect: past the peak a larger k is slower", label="falls for larger k"),
     Check("exactness", Max("differs"), at_most=0, because="identity", scale_free=True),
 ]  # fmt: skip
 SIZES = {
-    "smoke": Size(limit_s=120, model=models.DEFAULT, texts=4, prompt=12, tokens=20, held=5, steps=5, ks=[2, 8],
-                  timed=5, timed_tokens=6),
-    "cpu": Size(limit_s=300, model=models.DEFAULT, texts=64, prompt=32, tokens=96, held=24, steps=200, ks=[2, 4, 8],
-                timed=6, timed_tokens=48),
+    "smoke": Size(limit_s=120, model=models.DEFAULT, texts=4, prompt=12, tokens=20, held=5, steps=5, ks=[2, 6],
+                  timed=5, timed_tokens=4),
+    "cpu": Size(limit_s=300, model=models.DEFAULT, texts=80, prompt=32, tokens=112, held=24, steps=400, ks=[2, 4, 6],
+                timed=6, timed_tokens=40),
     "full": Size(limit_s=3600, model="HuggingFaceTB/SmolLM2-1.7B", texts=1024, prompt=64, tokens=192, held=64,
                  steps=5000, ks=[2, 4, 6, 8, 10], timed=16, timed_tokens=128),
 }  # fmt: skip
@@ -49,12 +54,12 @@ LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (2, 
           "tokens": (16, 1024), "held": (2, 256), "steps": (1, 100_000), "ks": (2, 16), "timed": (5, 64),
           "timed_tokens": (4, 512)}  # fmt: skip
 PLOTS = [
-    line("Tokens of a call", x="k", y="block", color="method", log=(), x_title="k: the model's token and k - 1 drafts",
-         y_title="tokens"),
+    line("Tokens of a call", x="k", y="block", color="method", where={"part": "all"}, log=(),
+         x_title="k: the model's token and k - 1 drafts", y_title="tokens"),
     line("Gain against plain greedy decoding", x="k", y="gain", log=(), x_title="k", y_title="plain / blockwise time"),
     bars("How often a head is right", x="head", y="accuracy", color="method", x_title="tokens after the next",
          y_title="share"),
-    line("Tokens of a call against repetition", x="distinct", y="block", where={"k": 8, "method": "distilled"}, log=(),
+    line("Tokens of a call against repetition", x="distinct", y="block", where=ALL | {"method": "distilled"}, log=(),
          x_title="share of 4-grams that are new", y_title="tokens"),
 ]  # fmt: skip
 
@@ -84,12 +89,13 @@ def _blocks(lab, lm, method, trained, words, test, ks):
     right = heads.ranks(trained, words, lm.lm_head.weight[words], states, targets, 1) == 0
     for head, share in enumerate(right.float().mean(0).tolist(), 1):
         lab.row(method=method, head=head, accuracy=share)
-    for i, (one, ids) in enumerate(zip(right.view(len(test.ids), -1, max(ks) - 1), test.ids.tolist(), strict=True)):
-        new = distinct(ids[test.prompt :])
-        for k in ks:
-            found = heads.blocks(one[:, : k - 1])
-            lab.row(method=method, k=k, of=i, block=sum(found) / len(found), distinct=new,
-                    text="fresh" if new >= FRESH else "repeating")  # fmt: skip
+    places = right.view(len(test.ids), -1, max(ks) - 1)
+    for i, (one, ids) in enumerate(zip(places, test.ids[:, test.prompt :].tolist(), strict=True)):
+        for part, upto in (("all", len(one)), ("before it repeats", repeats_from(ids))):
+            for k in ks:
+                found = heads.blocks(one[:upto, : k - 1])
+                lab.row(method=method, k=k, of=i, part=part, block=sum(found) / len(found),
+                        distinct=distinct(ids))  # fmt: skip
 
 
 def _decode(lab, lm, trained, words, prompts, count, ks):

@@ -7,7 +7,7 @@ from kernels.decoding.lookup import PromptLookup
 from kernels.decoding.tree import Tree
 from reproductions.lab import models
 from reproductions.lab.reading import Reader
-from reproductions.lab.speculating import decode, distinct
+from reproductions.lab.speculating import decode, differs, distinct, repeats_from
 
 PROMPT = "The cat sat on the mat. The dog sat on the"
 
@@ -116,3 +116,12 @@ def test_sampling_is_seeded_and_needs_room(real):
 
 def test_distinct():
     assert distinct([1, 2, 3, 4, 5]) == 1 and distinct([1, 2] * 10) == 2 / 17 and distinct([1]) == 1
+    assert repeats_from([1, 2, 3, 4, 5, 1, 2, 3, 4]) == 5 and repeats_from([1, 2, 3, 4]) == 4
+
+
+def test_texts_differ_unless_the_model_is_undecided(real, plain):
+    lm, prompt = real
+    reader, other = Reader(lm, 80), [*plain[:3], plain[3] + 1, *plain[4:]]
+    assert not differs(reader, prompt, plain, plain)
+    assert differs(reader, prompt, plain, other)
+    assert not differs(reader, prompt, plain, other, tie=1e3)
