@@ -45,8 +45,8 @@ CHECKS = [
 SIZES = {
     "smoke": Size(limit_s=120, model=models.DEFAULT, texts=4, prompt=12, tokens=20, held=5, steps=5, ks=[2, 6],
                   timed=5, timed_tokens=4),
-    "cpu": Size(limit_s=300, model=models.DEFAULT, texts=64, prompt=32, tokens=112, held=20, steps=300, ks=[2, 4, 6],
-                timed=6, timed_tokens=40),
+    "cpu": Size(limit_s=300, model=models.DEFAULT, texts=64, prompt=32, tokens=112, held=20, steps=250, ks=[2, 4, 6],
+                timed=6, timed_tokens=24),
     "full": Size(limit_s=3600, model="HuggingFaceTB/SmolLM2-1.7B", texts=1024, prompt=64, tokens=192, held=64,
                  steps=5000, ks=[2, 4, 6, 8, 10], timed=16, timed_tokens=128),
 }  # fmt: skip

@@ -114,7 +114,7 @@ def test_slow_drafts_contradict_the_clock(slow, real, lab, monkeypatch):
     real_draft = heads.ChainDrafter.draft
 
     def draft(self, ids, states, generator=None):
-        time.sleep(0.6 if self.ahead == slow else 0.2)
+        time.sleep(0.4 if self.ahead == slow else 0.1)
         return real_draft(self, ids, states)
 
     monkeypatch.setattr(heads.ChainDrafter, "draft", draft)
