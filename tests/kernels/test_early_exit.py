@@ -141,3 +141,15 @@ def test_what_is_refused():
         entropy.leaves(torch.zeros(1, 2), -0.1)
     with pytest.raises(ValueError, match="layers: expected at least one"):
         depth.run_until([], torch.zeros(1), lambda i, x: x, lambda i, x, out: True)
+
+
+@pytest.mark.parametrize("target", [0.5, 0.8, 0.95])
+def test_thresholds_that_agree_often_enough(target):
+    draw = torch.Generator().manual_seed(4)
+    sure = (torch.rand(4, 200, generator=draw) * 50).round() / 50  # with equals
+    agrees = torch.rand(4, 200, generator=draw) < sure
+    agrees[3] = False
+    found = confidence.calibrated(sure, agrees, target)
+    for row, right, threshold in zip(sure, agrees, found, strict=True):
+        good = [t for t in row.unique() if (n := (row >= t).sum()) >= 10 and right[row >= t].sum() / n >= target]
+        assert threshold == (min(good) if good else 2)
