@@ -37,7 +37,8 @@ def verify(tree: Tree, target: Tensor, generator: torch.Generator | None = None)
             q = torch.zeros_like(p).index_fill(0, torch.tensor(token, device=p.device), 1.0)
             if tree.draws is not None:
                 q = tree.draws[child - 1]
-            if torch.rand((), generator=generator).item() * q[token].item() < p[token].item():
+            chance = torch.rand((), generator=generator, device=p.device)
+            if chance * q[token] < p[token]:
                 node = child
                 path.append(child)
                 break

@@ -1,0 +1,80 @@
+"""The trained drafter: what it drafts does not depend on how it got there, and it learns."""
+
+import pytest
+import torch
+
+from reproductions.lab import Lab, drafters, models
+from reproductions.lab.reading import Reader
+from reproductions.lab.speculating import decode
+
+
+@pytest.fixture(scope="module")
+def real():
+    return models.load()
+
+
+@pytest.fixture(scope="module")
+def layer(real):
+    """Untrained, but not idle: the token is looked at."""
+    torch.manual_seed(0)
+    made = drafters.FeatureLayer(real[0])
+    torch.nn.init.normal_(made.mix.weight, std=0.02)
+    return made.eval().requires_grad_(False)
+
+
+WORDS = torch.arange(0, 49152, 7)
+
+
+def test_a_chain_is_what_a_pass_over_the_whole_text_says(real, layer):
+    """Drafts after several calls, with cuts between, against one call on the whole text; deeper levels too."""
+    lm, tokenizer = real
+    ids = tokenizer("It was the best of times, it was the worst of times, it was").input_ids
+    states = Reader(lm, 40).read(ids)[0]
+    several = drafters.FeatureDrafter(lm, layer, WORDS, (1, 1, 1), 60)
+    several.draft(ids[:5], states[:4])
+    several.draft(ids[:7], states[4:6])
+    found = several.draft(ids, states[6:-1])
+    whole = drafters.FeatureDrafter(lm, layer, WORDS, (1, 1, 1), 60).draft(ids, states[:-1])
+    assert found.tokens == whole.tokens and found.parents == [0, 1, 2]
+    plain = list(ids)
+    guesses = states[:-1]
+    for token in found.tokens:  # with no cache at all: the guesses so far serve as states
+        n = len(guesses)
+        angles = lm.model.rotary_emb(guesses[None], torch.arange(n)[None])
+        out = layer(guesses[None], lm.model.embed_tokens(torch.tensor(plain[1:]))[None], angles)[0, -1]
+        assert token == WORDS[(out @ lm.lm_head.weight[WORDS].T).argmax()]
+        plain.append(token)
+        guesses = torch.cat([guesses, out[None]])
+
+
+def test_a_tree_has_the_drafts_of_its_paths(real, layer):
+    lm, tokenizer = real
+    ids = tokenizer("Call me Ishmael. Some years ago, never mind how long").input_ids
+    states = Reader(lm, 40).read(ids)[0]
+    tree = drafters.FeatureDrafter(lm, layer, WORDS, (2, 1, 2), 60).draft(ids, states[:-1])
+    assert tree.parents == [0, 0, 1, 2, 3, 3, 4, 4]
+    chain = drafters.FeatureDrafter(lm, layer, WORDS, (1, 1, 1), 60).draft(ids, states[:-1])
+    assert [tree.tokens[0], tree.tokens[2], tree.tokens[4]] == chain.tokens
+
+
+def test_sampled_drafts_carry_the_distribution_they_came_from(real, layer):
+    lm, tokenizer = real
+    ids = tokenizer("Call me Ishmael. Some years ago").input_ids
+    states = Reader(lm, 40).read(ids)[0]
+    drafter = drafters.FeatureDrafter(lm, layer, WORDS, (3, 1), 60, 1.0)
+    tree = drafter.draft(ids, states[:-1], torch.Generator().manual_seed(0))
+    assert tree.draws.shape == (6, lm.config.vocab_size)
+    assert torch.allclose(tree.draws.sum(-1), torch.ones(6)) and (tree.draws[:, 1] == 0).all()
+    assert torch.equal(tree.draws[0], tree.draws[2]) and not torch.equal(tree.draws[0], tree.draws[3])
+    assert all(tree.draws[i, t] > 0 for i, t in enumerate(tree.tokens))
+
+
+def test_it_learns_and_greedy_text_stays(real, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    lm, tokenizer = real
+    lab = Lab(tmp_path)
+    layer, words = drafters.trained(lab, lm, tokenizer, texts=2, prompt=8, tokens=16, steps=30)
+    prompt = drafters.prompts(lab, tokenizer, "prose", 1, 8)[0].tolist()
+    plain = decode(Reader(lm, 40), prompt, 12)
+    found = decode(Reader(lm, 40), prompt, 12, drafters.FeatureDrafter(lm, layer, words, (1, 1), 40))
+    assert found.tokens == plain.tokens and found.per_call > 1.3, "a text that it was trained on"
