@@ -51,7 +51,7 @@ def sparse(accuracy: Sequence[Sequence[float]], nodes: int) -> list[Path]:
 
     A path is worth the product of its choices' accuracies; the best one whose parent is in is added, again and again.
     """
-    heap = [(-accuracy[0][0], (0,))]
+    heap: list[tuple[float, Path]] = [(-accuracy[0][0], (0,))]
     found: list[Path] = []
     while heap and len(found) < nodes:
         value, path = heapq.heappop(heap)

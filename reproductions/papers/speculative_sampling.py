@@ -7,28 +7,28 @@ library, not XSum and HumanEval; one CPU, where a pass over K + 1 tokens costs m
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 
 from kernels.decoding.sampling import distribution
 from kernels.decoding.tree import chain
 from kernels.decoding.verify import verify
-from reproductions.lab import drafters, models
-from reproductions.lab.chi_square import chi_square
+from reproductions.lab import drafters, exact_draws, models
 from reproductions.lab.reading import Reader
 from reproductions.lab.speculating import decode, distinct
 from reproductions.spec import Check, Difference, Ratio, Size, Untested, Value, line
 
 CHANCE = "what 99.9 % of exact samplers reach in a chi-square test"
 LONG, SHORT, BEST = "K = 6", "K = 1", "K = 3"
-BY_K = {"by": "k", "pair": "of"}
+BY_K: dict[str, Any] = {"by": "k", "pair": "of"}
 
 CHECKS = [
     Check("speedup", Ratio("token_ms", of="plain", to="speculative", pair="of", best="length"), at_least=1.568,
           because="half of the stated 2.46x on a log scale, at our best K", needs="cuda"),
     Untested("quality-parity", "needs XSum, HumanEval and a model that scores on them", needs="cuda"),
-    Check("exact-distribution", Value("chance", {"draws": "two tokens of a small vocabulary"}), at_least=0.001,
-          because=CHANCE, label="two tokens of a small vocabulary", scale_free=True),
+    Check("exact-distribution", Value("chance", {"draws": "a small vocabulary"}), at_least=0.001,
+          because=CHANCE, label="a small vocabulary", scale_free=True),
     Check("exact-distribution", Value("chance", {"draws": "a token of a real model"}), at_least=0.001,
           because=CHANCE, label="a token of a real model", scale_free=True),
     Check("k-tradeoff", Difference("acceptance", of=SHORT, to=LONG, **BY_K), above=0.0,
@@ -53,19 +53,18 @@ SIZES = {
 LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (2, 4096), "prompt": (4, 512),
           "tokens": (8, 1024), "steps": (1, 100_000), "draws": (1000, 1_000_000), "top_p": (0.05, 1.0),
           "lengths": (1, 16), "held": (4, 256), "decoded": (4, 1024)}  # fmt: skip
-K_AXIS = {"x": "length", "color": "domain", "log": (), "x_title": "drafted tokens K"}
+K_AXIS: dict[str, Any] = {"x": "length", "color": "domain", "log": (), "x_title": "drafted tokens K"}
 PLOTS = [
     line("Time of a token", y="token_ms", y_title="ms", where={"method": "speculative"}, **K_AXIS),
     line("Share of drafts accepted", y="acceptance", y_title="accepted / drafted", **K_AXIS),
     line("Time of a loop", y="loop_ms", y_title="ms", **K_AXIS),
     line("Tokens of a loop", y="per_loop", y_title="tokens", **K_AXIS),
 ]
-SYMBOLS = 8
 
 
 def run(lab, model, texts, prompt, tokens, steps, draws, top_p, lengths, held, decoded):
     lm, tokenizer = lab.model(model)
-    _small(lab, draws)
+    exact_draws.small_vocabulary(lab, draws)
     layer, words = drafters.trained(lab, lm, tokenizer, texts=texts, prompt=prompt, tokens=tokens, steps=steps)
     given = {d: drafters.prompts(lab, tokenizer, d, held // 2, prompt, held=True).tolist() for d in drafters.DOMAINS}
     reader = Reader(lm, prompt + decoded + max(lengths) + 2)
@@ -73,22 +72,6 @@ def run(lab, model, texts, prompt, tokens, steps, draws, top_p, lengths, held, d
                     temperature=1.0)  # fmt: skip
     _one(lab, reader, maker, given["prose"][0], draws, top_p)
     _decode(lab, reader, maker, given, lengths, decoded, top_p)
-
-
-def _small(lab, draws):
-    """Two tokens by drafts of two from random distributions over a few symbols, each given the one before it."""
-    generator = torch.Generator().manual_seed(lab.seed)
-    target, draft = ((1.5 * torch.randn(SYMBOLS, SYMBOLS, generator=generator)).softmax(-1) for _ in range(2))
-    first = torch.multinomial(draft[0], draws, True, generator=generator)
-    second = torch.multinomial(draft[first], 1, generator=generator)[:, 0]
-    spare = torch.multinomial(target, draws, True, generator=generator)
-    counts = torch.zeros(SYMBOLS * SYMBOLS)
-    for i, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-        lab.progress("drawing", i, draws)
-        path, token = verify(chain([a, b], draft[[0, a]]), target[[0, a, b]], generator)
-        out = [*[a, b][: len(path)], token]
-        counts[out[0] * SYMBOLS + (out[1] if len(out) > 1 else int(spare[out[0], i]))] += 1
-    _judge(lab, "two tokens of a small vocabulary", counts, (target[0][:, None] * target).flatten())
 
 
 def _one(lab, reader, maker, ids, draws, top_p):
@@ -104,13 +87,7 @@ def _one(lab, reader, maker, ids, draws, top_p):
         lab.progress("drawing from the model", i, draws)
         path, token = verify(chain([x], q[None]), after, generator)
         counts[x if path else token] += 1
-    _judge(lab, "a token of a real model", counts, target)
-
-
-def _judge(lab, draws, counts, p):
-    statistic, degrees, chance = chi_square(counts, p)
-    variation = 0.5 * (counts / counts.sum() - p).abs().sum().item()
-    lab.row(draws=draws, chi_square=statistic, degrees=degrees, chance=chance, total_variation=variation)
+    exact_draws.judge(lab, "a token of a real model", counts, target)
 
 
 def _decode(lab, reader, maker, given, lengths, count, top_p):

@@ -8,7 +8,7 @@ import torch
 
 from kernels.decoding import verify as rules
 from kernels.decoding.tree import chain
-from reproductions.lab import Lab, models
+from reproductions.lab import Lab, exact_draws, models
 from reproductions.lab.reading import Reader
 from reproductions.papers import speculative_sampling as paper
 from tests.reproductions.judging import outcomes
@@ -26,15 +26,15 @@ def test_the_smallest_size_reaches_every_check(lab):
     found = verdicts(lab, "cuda")
     assert "no result" not in found.values()
     assert {found["exact-distribution", label] for label in
-            ("two tokens of a small vocabulary", "a token of a real model")} == {"replicated"}  # fmt: skip
+            ("a small vocabulary", "a token of a real model")} == {"replicated"}  # fmt: skip
     assert verdicts(lab)["speedup", ""] == "not testable here"
 
 
 @pytest.mark.parametrize("wrong", [lambda p, q: p, lambda p, q: q], ids=["from the target", "from the draft"])
 def test_a_biased_rule_is_contradicted(wrong, lab, monkeypatch):
     monkeypatch.setattr(rules, "residual", wrong)
-    paper._small(lab, 4000)
-    assert verdicts(lab)["exact-distribution", "two tokens of a small vocabulary"] == "contradicted"
+    exact_draws.small_vocabulary(lab, 4000)
+    assert verdicts(lab)["exact-distribution", "a small vocabulary"] == "contradicted"
 
 
 class Drafts:
