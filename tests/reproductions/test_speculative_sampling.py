@@ -1,16 +1,14 @@
 """The reproduction of speculative sampling at its smallest size, and that it would find the opposite."""
 
-import time
 from functools import partial
 
 import pytest
-import torch
 
 from kernels.decoding import verify as rules
-from kernels.decoding.tree import chain
-from reproductions.lab import Lab, exact_draws, models
+from reproductions.lab import Lab, exact_draws
 from reproductions.lab.reading import Reader
 from reproductions.papers import speculative_sampling as paper
+from tests.reproductions import no_time
 from tests.reproductions.judging import outcomes
 
 verdicts = partial(outcomes, paper.CHECKS)
@@ -37,44 +35,28 @@ def test_a_biased_rule_is_contradicted(wrong, lab, monkeypatch):
     assert verdicts(lab)["exact-distribution", "a small vocabulary"] == "contradicted"
 
 
-class Drafts:
-    """A drafter whose drafts are the target's `good` times and then a token it never says."""
-
-    def __init__(self, widths, good, seconds):
-        self.count, self.good, self.seconds = len(widths), good, seconds
-
-    def draft(self, ids, states, generator=None):
-        time.sleep(self.seconds(self.count))
-        return chain([5] * self.good(self.count, ids) + [7] * (self.count - self.good(self.count, ids)))
-
-
 def _decoded(lab, monkeypatch, good, seconds):
-    """Checks after decoding with a model that takes no time and always says 5."""
-    lm, _ = models.load()
-    always = torch.zeros(lm.config.vocab_size)
-    always[5] = 100
-    monkeypatch.setattr(Reader, "read", lambda self, ids, parents=None: torch.zeros(1, len(ids), 1))
-    monkeypatch.setattr(Reader, "keep", lambda self, path: None)
-    monkeypatch.setattr(Reader, "logits", lambda self, hidden: always.expand(*hidden.shape[:-1], -1))
+    """Checks after decoding with drafts that are told what to do."""
+    no_time.stub(monkeypatch)
     given = {"prose": [[1, 2, 3]] * 3, "code": [[9, 8, 7]] * 3}
 
     def maker(widths):
-        return Drafts(widths, good, seconds)
+        return no_time.Drafts(len(widths), good, seconds)
 
-    paper._decode(lab, Reader(lm, 8), maker, given, [1, 3, 6], 8, 1.0)
+    paper._decode(lab, Reader(None, 8), maker, given, [1, 3, 6], 8, 1.0)
     return verdicts(lab, "cuda")
 
 
 def test_what_the_paper_says_comes_out_the_other_way(lab, monkeypatch):
     """Long drafts are all right and at once, short ones wrong and slow."""
-    found = _decoded(lab, monkeypatch, lambda k, ids: k if k == 6 else 0, lambda k: 0.0 if k == 6 else 0.02)
+    found = _decoded(lab, monkeypatch, lambda k: k if k == 6 else 0, lambda k: 0.0 if k == 6 else 0.02)
     tradeoff = ("acceptance falls with K", "a loop takes longer", "speed peaks at a small K")
     assert {found["k-tradeoff", label] for label in tradeoff} == {"contradicted"}
 
 
 def test_steady_long_drafts_contradict_the_spread_and_slow_ones_the_speed(lab, monkeypatch):
     turns = iter(range(10_000))
-    found = _decoded(lab, monkeypatch, lambda k, ids: 0, lambda k: 0.04 * (next(turns) % 2) if k == 1 else 0.02)
+    found = _decoded(lab, monkeypatch, lambda k: 0, lambda k: 0.04 * (next(turns) % 2) if k == 1 else 0.02)
     assert found["k-tradeoff", "latency varies more"] == "contradicted"
     assert found["speedup", ""] == "contradicted"
 
