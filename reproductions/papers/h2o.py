@@ -15,7 +15,7 @@ from kernels.cache.heavy_hitters import HeavyHitterCache
 from kernels.cache.kept import FullCache, RandomCache, WindowCache
 from kernels.cache.sinks import SinkCache
 from kernels.cache.streaming import rotate
-from reproductions.lab import caching, models
+from reproductions.lab import caching, models, policies
 from reproductions.spec import Check, Mean, Ratio, Size, Untested, line
 
 EFFECT = "an effect: {}"
@@ -43,30 +43,32 @@ CHECKS = [
 ]  # fmt: skip
 SIZES = {
     "smoke": Size(limit_s=120, model=models.DEFAULT, texts=1, tokens=40, start=24, block=3, context=256, batch=1,
-                  repeats=5),
+                  repeats=5, beside=1, beside_tokens=40, beside_budgets=[50]),
     "cpu": Size(limit_s=300, model=models.DEFAULT, texts=3, tokens=288, start=144, block=24, context=4096, batch=1,
-                repeats=6),
+                repeats=6, beside=2, beside_tokens=192, beside_budgets=[20, 50]),
     "full": Size(limit_s=3600, model=models.DEFAULT, texts=16, tokens=2048, start=1024, block=64, context=4096,
-                 batch=24, repeats=30),
+                 batch=24, repeats=30, beside=8, beside_tokens=1024, beside_budgets=[10, 20, 50]),
 }  # fmt: skip
 LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (1, 64), "tokens": (32, 8192),
           "start": (8, 8000), "block": (2, 512), "context": (64, 65536), "batch": (1, 64),
-          "repeats": (5, 100)}  # fmt: skip
+          "repeats": (5, 100), "beside": (1, 64), "beside_tokens": (40, 8192), "beside_budgets": (10, 100)}  # fmt: skip
 PLOTS = [
     line("Perplexity against the budget", x="budget", y="perplexity", color="policy", log=("y",),
          x_title="budget, % of the text", y_title="perplexity"),
     line("Attention below a hundredth of its row's largest", x="layer", y="sparse", log=(), y_title="share of entries"),
+    *policies.PLOTS,
 ]  # fmt: skip
 POLICIES = {"full": (100,), "h2o": (50, 20, 10), "local": (50, 20), "sinks and recent": (20,),
             "random and recent": (20,), "heavy only": (20,)}  # fmt: skip
 
 
-def run(lab, model, texts, tokens, start, block, context, batch, repeats):
+def run(lab, model, texts, tokens, start, block, context, batch, repeats, beside, beside_tokens, beside_budgets):
     lm, tokenizer = lab.model(model)
     ids = caching.passages(tokenizer, lab.text(), texts, tokens, lab.device)
     lab.progress("sparsity", 0, tokens + repeats)
     _sparsity(lab, lm, ids)
     _perplexity(lab, lm, ids, POLICIES, start, block)
+    policies.side_by_side(lab, lm, tokenizer, beside, beside_tokens, beside_budgets)
     lab.progress("time", tokens, tokens + repeats)
     _time(lab, lm, context, batch, repeats)
     lab.progress("done", tokens + repeats, tokens + repeats)

@@ -12,7 +12,7 @@ import torch
 from kernels.cache.kept import FullCache, RandomCache, WindowCache
 from kernels.cache.persistence import PersistentCache, QuantisedPersistentCache, persistence
 from kernels.cache.streaming import rotate
-from reproductions.lab import caching, models
+from reproductions.lab import caching, models, policies
 from reproductions.spec import Check, Difference, Mean, Ratio, Size, Untested, line
 
 
@@ -37,30 +37,36 @@ CHECKS = [
           because="twice the stated difference, accuracies of 0.706 and 0.704, on a log scale, read on perplexity"),
 ]  # fmt: skip
 SIZES = {
-    "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, tokens=48, start=24, budgets=[50], block=6),
-    "cpu": Size(limit_s=300, model=models.DEFAULT, texts=4, tokens=320, start=160, budgets=[50, 30, 20], block=32),
-    "full": Size(limit_s=3600, model=models.DEFAULT, texts=16, tokens=2048, start=1024, budgets=[50, 30, 20], block=64),
+    "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, tokens=48, start=24, budgets=[50], block=6,
+                  beside=1, beside_tokens=40, beside_budgets=[50]),
+    "cpu": Size(limit_s=300, model=models.DEFAULT, texts=4, tokens=320, start=160, budgets=[50, 30, 20], block=32,
+                beside=2, beside_tokens=192, beside_budgets=[20, 50]),
+    "full": Size(limit_s=3600, model=models.DEFAULT, texts=16, tokens=2048, start=1024, budgets=[50, 30, 20], block=64,
+                 beside=8, beside_tokens=1024, beside_budgets=[10, 20, 50]),
 }  # fmt: skip
 LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (1, 64), "tokens": (32, 8192),
-          "start": (8, 8000), "budgets": (5, 100), "block": (2, 512)}  # fmt: skip
+          "start": (8, 8000), "budgets": (5, 100), "block": (2, 512), "beside": (1, 64), "beside_tokens": (40, 8192),
+          "beside_budgets": (10, 100)}  # fmt: skip
 PLOTS = [
     line("Persistence by layer", x="layer", y="found", color="what", where={"threshold": 1.0}, log=(),
          y_title="share of the first half's tokens"),
     line("Perplexity against the budget", x="budget", y="perplexity", color="policy", log=("y",),
          x_title="budget, % of the text", y_title="perplexity"),
+    *policies.PLOTS,
 ]  # fmt: skip
 NEAREST, RECENT = 8, 10
 
 
-def run(lab, model, texts, tokens, start, budgets, block):
+def run(lab, model, texts, tokens, start, budgets, block, beside, beside_tokens, beside_budgets):
     lm, tokenizer = lab.model(model)
     ids = caching.passages(tokenizer, lab.text(), texts, tokens, lab.device)
-    policies = {"full": ("full", 100), f"scissorhands {budgets[0]} %, 4 bits": ("scissorhands, 4 bits", budgets[0])}
+    names = {"full": ("full", 100), f"scissorhands {budgets[0]} %, 4 bits": ("scissorhands, 4 bits", budgets[0])}
     for budget in budgets:
-        policies |= {f"{policy} {budget} %": (policy, budget) for policy in ("scissorhands", "window", "random")}
+        names |= {f"{policy} {budget} %": (policy, budget) for policy in ("scissorhands", "window", "random")}
     lab.progress("persistence", 0, tokens)
     _persistence(lab, lm, ids)
-    _perplexity(lab, lm, ids, policies, start, block)
+    _perplexity(lab, lm, ids, names, start, block)
+    policies.side_by_side(lab, lm, tokenizer, beside, beside_tokens, beside_budgets)
     lab.progress("done", tokens, tokens)
 
 
@@ -96,11 +102,11 @@ def _maker(policy, size, device):
     }[policy]
 
 
-def _perplexity(lab, lm, ids, policies, start, block):
+def _perplexity(lab, lm, ids, names, start, block):
     """Losses in the second part, each block of tokens of a text a row."""
-    sizes = {name: max(2 * RECENT + 2, ids.shape[1] * budget // 100) for name, (_, budget) in policies.items()}
-    makers = {name: _maker(policy, sizes[name], ids.device) for name, (policy, _) in policies.items()}
+    sizes = {name: max(2 * RECENT + 2, ids.shape[1] * budget // 100) for name, (_, budget) in names.items()}
+    makers = {name: _maker(policy, sizes[name], ids.device) for name, (policy, _) in names.items()}
     for name, reading in caching.compare(lab, lm, ids, makers, start, block).items():
-        policy, budget = policies[name]
+        policy, budget = names[name]
         lab.row(method=name, policy=policy, budget=budget, perplexity=reading.losses.mean().exp().item(),
                 most=reading.most, mean=reading.mean)  # fmt: skip

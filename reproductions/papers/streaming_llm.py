@@ -8,7 +8,7 @@ shortly before the last quarter of the text. Speed: a step with a full cache aga
 import torch
 
 from kernels.cache.streaming import StreamingCache, streaming_attention
-from reproductions.lab import models
+from reproductions.lab import models, policies
 from reproductions.spec import Check, ParameterError, Ratio, Size, bars, line
 
 SINKS = 4  # the paper's own setting
@@ -38,11 +38,13 @@ CHECKS = [
 SAME, SHAPE = "the measured model", "Llama-2-7B"  # the shape has random weights: times do not depend on them
 SIZES = {
     "smoke": Size(limit_s=60, model=models.DEFAULT, tokens=272, cache=96, sinks=[4, 8], block=8, samples=8,
-                  timed=SAME, timed_caches=[32], repeats=5),
+                  timed=SAME, timed_caches=[32], repeats=5, beside=1, beside_tokens=40, beside_budgets=[50]),
     "cpu": Size(limit_s=300, model=models.DEFAULT, tokens=2048, cache=256, sinks=[1, 2, 4, 8], block=32, samples=32,
-                timed=SAME, timed_caches=[64, 128, 256], repeats=6),
+                timed=SAME, timed_caches=[64, 128, 256], repeats=6, beside=2, beside_tokens=192,
+                beside_budgets=[20, 50]),
     "full": Size(limit_s=3600, model=models.DEFAULT, tokens=65536, cache=1024, sinks=[1, 2, 4, 8], block=32,
-                 samples=512, timed=SHAPE, timed_caches=[256, 512, 1024, 2048, 4096], repeats=20),
+                 samples=512, timed=SHAPE, timed_caches=[256, 512, 1024, 2048, 4096], repeats=20,
+                 beside=8, beside_tokens=1024, beside_budgets=[10, 20, 50]),
 }  # fmt: skip
 LIMITS = {
     "model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B", "meta-llama/Llama-2-7b-hf"],
@@ -54,15 +56,20 @@ LIMITS = {
     "timed": [SAME, SHAPE],
     "timed_caches": (16, 4096),
     "repeats": (5, 100),
+    "beside": (1, 64),
+    "beside_tokens": (40, 8192),
+    "beside_budgets": (10, 100),
 }
 PLOTS = [
     line("Perplexity along the text", x="position", y="perplexity", color="method", log=("y",)),
     bars("Perplexity after the cache is full", x="method", y="total", y_title="perplexity"),
     line("Time of one more token", x="cache", y="ms", color="method", x_title="tokens in the cache", y_title="ms"),
+    *policies.PLOTS,
 ]
 
 
-def run(lab, model, tokens, cache, sinks, block, samples, timed, timed_caches, repeats):
+def run(lab, model, tokens, cache, sinks, block, samples, timed, timed_caches, repeats,
+        beside, beside_tokens, beside_budgets):  # fmt: skip
     lm, tokenizer = lab.model(model)
     ids = tokenizer(lab.text()[: 16 * tokens], return_tensors="pt").input_ids[:, :tokens].to(lab.device)
     late = cache + (tokens - cache) * 3 // 4 // block * block  # where the last quarter starts
@@ -80,6 +87,7 @@ def run(lab, model, tokens, cache, sinks, block, samples, timed, timed_caches, r
     timed_lm = lm if timed == SAME else models.untrained(timed, lab.device)
     for size in timed_caches:
         _time(lab, timed_lm, size, repeats)
+    policies.side_by_side(lab, lm, tokenizer, beside, beside_tokens, beside_budgets)
 
 
 def _cases(lm, ids, cache, sinks, late):

@@ -1,0 +1,106 @@
+"""Every cache policy on the same texts at the same budgets: the figures that stand on the page of each such work.
+
+Perplexity is one number; beside it stand the divergence from the dense model, how often both name the same next token,
+and whether a number told early in a text is found again.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.cache.heavy_hitters import HeavyHitterCache
+from kernels.cache.kept import FullCache, RandomCache, WindowCache
+from kernels.cache.persistence import PersistentCache
+from kernels.cache.sinks import SinkCache
+from reproductions.lab import caching, models
+from reproductions.spec import line
+
+NAMES = ("Ahab", "Ishmael", "Queequeg", "Starbuck", "Stubb", "Flask", "Tashtego", "Daggoo")
+POLICIES = ("window", "sinks", "heavy hitters", "persistence", "random and recent")
+ASKED, TOLD_AT = 5, 8  # tokens of a number with its space; where it is told
+X: dict[str, Any] = {"x": "kept", "color": "beside", "log": (), "x_title": "budget, % of the text"}
+PLOTS = [
+    line("All policies: perplexity over the dense model's", y="ratio", y_title="ratio", **X),
+    line("All policies: divergence from the dense model", y="kl", y_title="nats a token", **X),
+    line("All policies: the same next token as the dense model", y="agreement", y_title="share of tokens", **X),
+    line("All policies: a number told early is found again", y="found_again", y_title="share of its tokens", **X),
+]
+
+
+def maker(policy: str, budget: int, device: str) -> caching.Maker:
+    """What makes a layer's cache of `budget` tokens. Half of it is recent where a policy has a recent part."""
+    draw = torch.Generator(device).manual_seed(0)
+    makers: dict[str, caching.Maker] = {
+        "full": FullCache,
+        "window": partial(WindowCache, budget),
+        "sinks": partial(SinkCache, budget),
+        "heavy hitters": partial(HeavyHitterCache, budget),
+        "persistence": lambda cos, sin: PersistentCache(budget, cos, sin, budget // 4),
+        "random and recent": partial(RandomCache, budget, recent=budget // 2, generator=draw),
+    }
+    return makers[policy]
+
+
+def needles(tokenizer, ids: Tensor) -> Tensor:
+    """Texts (B, N) with a number told near the start and asked for at the end; the last `ASKED` tokens answer."""
+    found = []
+    for i, text in enumerate(ids.tolist()):
+        draw = torch.Generator().manual_seed(i)
+        number = "".join(map(str, torch.randint(1, 10, (4,), generator=draw).tolist()))
+        told = tokenizer(f" The secret number of {NAMES[i % len(NAMES)]} is {number}.").input_ids
+        asked = tokenizer(f" The secret number of {NAMES[i % len(NAMES)]} is {number}").input_ids
+        body = text[: len(text) - len(told) - len(asked)]
+        found.append([*body[:TOLD_AT], *told, *body[TOLD_AT:], *asked])
+    return torch.tensor(found, device=ids.device)
+
+
+def side_by_side(lab, model, tokenizer, texts: int, tokens: int, budgets: list[int]) -> None:
+    """Read `texts` pieces of the book and as many with a number in them, by every policy and budget (% of `tokens`).
+
+    One row a policy and budget: `beside`, `kept`, `ratio`, `kl`, `agreement` over the second half of the plain pieces,
+    `found_again` over the answers of the others.
+    """
+    pieces = caching.passages(tokenizer, lab.text(), 2 * texts, tokens, lab.device)
+    ids = torch.cat([pieces[:texts], needles(tokenizer, pieces[texts:])])
+    names = {f"{policy} {budget}": (policy, budget) for policy in POLICIES for budget in budgets}
+    makers = {name: maker(policy, max(10, tokens * budget // 100), lab.device)
+              for name, (policy, budget) in names.items()}  # fmt: skip
+    start, measured = tokens // 2, []
+    for i, logits in enumerate(_steps(model, ids, [FullCache, *makers.values()])):
+        lab.progress("all policies", i, tokens)
+        if i >= start:
+            measured.append(_measures(logits, ids[:, i + 1]))
+    of_full, *others = torch.stack(measured, 3).unbind(1)  # each (4, B, steps): losses, right, divergence, agreement
+    found = dict(zip(names, others, strict=True)) | {"full": of_full}
+    for policy in POLICIES:
+        for name, kept in [(f"{policy} {budget}", budget) for budget in budgets] + [("full", 100)]:
+            losses, right, kl, agrees = found[name]
+            lab.row(beside=policy, kept=kept, ratio=(losses[:texts] - of_full[0, :texts]).mean().exp().item(),
+                    kl=kl[:texts].mean().item(), agreement=agrees[:texts].mean().item(),
+                    found_again=right[texts:, -ASKED:].mean().item())  # fmt: skip
+
+
+@torch.no_grad()
+def _steps(model, ids: Tensor, makers: list[caching.Maker]) -> Iterator[Tensor]:
+    """Logits (policies, B, V) after each token of `ids` but the last, all policies as one batch."""
+    cos, sin = models.rotation(model, ids.shape[1])
+    caches = [[make(cos, sin) for _ in model.model.layers] for make in makers]
+
+    def attend(layer, q, k, v):
+        parts = zip(caches, *(x.split(len(ids)) for x in (q, k, v)), strict=True)
+        return torch.cat([of[layer].attend(*one) for of, *one in parts])
+
+    for i in range(ids.shape[1] - 1):
+        hidden = models.forward(model, ids[:, i : i + 1].repeat(len(makers), 1), attend)
+        yield model.lm_head(hidden)[:, 0].float().unflatten(0, (len(makers), -1))
+
+
+def _measures(logits: Tensor, wanted: Tensor) -> Tensor:
+    """(4, policies, B), of which the first is the dense model: loss, right, divergence from it, the same likeliest."""
+    log_p, best = logits.log_softmax(-1), logits.argmax(-1)
+    losses = -log_p.gather(-1, wanted.expand(len(logits), -1)[..., None])[..., 0]
+    divergence = (log_p[0].exp() * (log_p[0] - log_p)).sum(-1)
+    return torch.stack([losses, (best == wanted).float(), divergence, (best == best[0]).float()])
