@@ -52,7 +52,7 @@ SIZES = {
 }  # fmt: skip
 LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (2, 4096), "prompt": (4, 512),
           "tokens": (8, 1024), "steps": (1, 100_000), "draws": (1000, 1_000_000), "top_p": (0.05, 1.0),
-          "lengths": (1, 16), "held": (4, 256), "decoded": (4, 1024)}  # fmt: skip
+          "lengths": (1, 16), "held": (4, 256), "decoded": (3, 1024)}  # fmt: skip
 K_AXIS: dict[str, Any] = {"x": "length", "color": "domain", "log": (), "x_title": "drafted tokens K"}
 PLOTS = [
     line("Time of a token", y="token_ms", y_title="ms", where={"method": "speculative"}, **K_AXIS),
