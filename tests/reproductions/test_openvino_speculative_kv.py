@@ -26,7 +26,7 @@ def test_the_smallest_size_reaches_every_check(lab):
     paper.run(lab, **paper.SIZES["smoke"].parameters)
     found = verdicts(lab)
     assert "no result" not in found.values()
-    assert found["latency-falls", "the text is kept"] == "replicated"
+    assert found["latency-falls", "the text is kept, fp32"] == "replicated"
 
 
 def test_drafts_are_right_as_often_as_was_set():
@@ -63,7 +63,8 @@ def test_slow_drafts_contradict(weights, lab, monkeypatch):
     assert verdicts(lab)["latency-falls", label] == "contradicted"
 
 
-def test_another_text_is_no_identity(lab, monkeypatch):
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_another_text_is_no_identity(weights, lab, monkeypatch):
     no_time.stub(monkeypatch)
     normal = paper.decode
 
@@ -75,8 +76,8 @@ def test_another_text_is_no_identity(lab, monkeypatch):
 
     monkeypatch.setattr(paper, "decode", other)
     right = partial(no_time.Drafts, good=lambda count: count, seconds=lambda count: 0.0)
-    paper._decode(lab, Reader(), {"right": right}, [[1, 2, 3]] * 6, "fp32", [2], 8)
-    assert verdicts(lab)["latency-falls", "the text is kept"] == "contradicted"
+    paper._decode(lab, Reader(), {"right": right}, [[1, 2, 3]] * 6, weights, [2], 8)
+    assert verdicts(lab)["latency-falls", f"the text is kept, {weights}"] == "contradicted"
 
 
 def test_small_drafts_that_are_slow_and_large_ones_that_are_not_contradict(lab, monkeypatch):
