@@ -1,6 +1,6 @@
 """A model read token by token with caches that let tokens go: losses, and what was kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,33 +23,43 @@ class Reading:
 
 
 @torch.no_grad()
-def read(
-    model, ids: Tensor, makers: Mapping[str, Maker], start: int, on_token: Callable[[int, int], None] | None = None
-) -> dict[str, Reading]:
-    """Read `ids` (B, N) one token at a time, as a decoder would, by every policy: `makers` name what makes a layer's
-    cache from (cos, sin). The policies share each pass through the weights, as one batch. `on_token(done, of)`."""
+def steps(model, ids: Tensor, makers: Iterable[Maker]) -> Iterator[tuple[Tensor, list[list[KeptCache]]]]:
+    """Read `ids` (B, N) one token at a time, as a decoder would, by every policy: `makers` say what makes a layer's
+    cache from (cos, sin). The policies share each pass through the weights, as one batch.
+
+    Yields, after each token but the last, the normed states (policies, B, E) and the caches by policy and layer.
+    """
     count, texts = ids.shape[1], len(ids)
     cos, sin = models.rotation(model, count)
-    caches = {name: [make(cos, sin) for _ in model.model.layers] for name, make in makers.items()}
-    losses: list[Tensor] = []
-    held: dict[str, list[float]] = {name: [] for name in makers}
+    caches = [[make(cos, sin) for _ in model.model.layers] for make in makers]
 
     def attend(layer, q, k, v):
-        parts = zip(caches.values(), *(x.split(texts) for x in (q, k, v)), strict=True)
+        parts = zip(caches, *(x.split(texts) for x in (q, k, v)), strict=True)
         return torch.cat([of[layer].attend(*one) for of, *one in parts])
 
     for i in range(count - 1):
-        hidden = models.forward(model, ids[:, i : i + 1].repeat(len(makers), 1), attend)
-        for name, layers in caches.items():
-            held[name].append(sum(cache.tokens for cache in layers) / len(layers) / (count - 1))
+        hidden = models.forward(model, ids[:, i : i + 1].repeat(len(caches), 1), attend)
+        yield hidden[:, 0].unflatten(0, (len(caches), texts)), caches
+
+
+@torch.no_grad()
+def read(
+    model, ids: Tensor, makers: Mapping[str, Maker], start: int, on_token: Callable[[int, int], None] | None = None
+) -> dict[str, Reading]:
+    """Read `ids` (B, N) by every policy, named. `on_token(done, of)`."""
+    last, losses = ids.shape[1] - 1, list[Tensor]()
+    held: dict[str, list[float]] = {name: [] for name in makers}
+    for i, (hidden, caches) in enumerate(steps(model, ids, makers.values())):
         if i >= start:
-            logits, wanted = model.lm_head(hidden)[:, 0].float(), ids[:, i + 1].repeat(len(makers))
-            losses.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
+            for name, layers in zip(makers, caches, strict=True):
+                held[name].append(sum(cache.tokens for cache in layers) / len(layers) / last)
+            logits, wanted = model.lm_head(hidden).float(), ids[:, i + 1].repeat(len(makers))
+            nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted, reduction="none")
+            losses.append(nll.view(len(makers), -1))
         if on_token:
-            on_token(i + 1, count - 1)
-    found = dict(zip(makers, torch.stack(losses, 1).split(texts), strict=True))
-    late = {name: shares[start:] for name, shares in held.items()}
-    return {name: Reading(found[name], max(late[name]), sum(late[name]) / len(late[name])) for name in makers}
+            on_token(i + 1, last)
+    found = zip(makers, torch.stack(losses, 2), held.values(), strict=True)
+    return {name: Reading(each, max(shares), sum(shares) / len(shares)) for name, each, shares in found}
 
 
 def compare(lab, model, ids: Tensor, makers: Mapping[str, Maker], start: int, block: int) -> dict[str, Reading]:

@@ -18,9 +18,12 @@ from kernels.cache.contiguous import ContiguousCache
 from kernels.decoding.sampling import distribution
 from kernels.decoding.tree import Tree
 from reproductions.lab import caching, own_text
+from reproductions.lab.heads import falling
 from reproductions.lab.prepared import prepared
+from reproductions.spec import ParameterError
 
 DOMAINS = ("prose", "code")
+LETTERS = 6  # at most of a token, in these texts
 
 
 class FeatureLayer(nn.Module):
@@ -109,7 +112,10 @@ def prompts(lab, tokenizer, domain: str, count: int, length: int, held: bool = F
     """(count, length) tokens of prose, the book, or code, the standard library's; `held`: of what is never learnt."""
     text = lab.text() if domain == "prose" else "\n".join(inspect.getsource(m) for m in (textwrap, inspect, json))
     cut = len(text) * 8 // 10
-    return caching.passages(tokenizer, text[cut:] if held else text[:cut], count, length, lab.device)
+    part = text[cut:] if held else text[:cut]
+    if len(part) // count < LETTERS * length:
+        raise ParameterError(f"expected at most {len(part) // (LETTERS * length)} texts of {domain}, got {count}")
+    return caching.passages(tokenizer, part, count, length, lab.device)
 
 
 def trained(lab, model, tokenizer, *, texts: int, prompt: int, tokens: int, steps: int) -> tuple[FeatureLayer, Tensor]:
@@ -133,11 +139,8 @@ def _trained(lab, model, ids, states, steps, seed, batch=4, rate=1e-3):
     n = ids.shape[1] - 2  # the last token was never read
     angles = model.model.rotary_emb(states[:1].float(), torch.arange(n, device=ids.device)[None])
     optimiser = torch.optim.AdamW(layer.parameters(), lr=rate, weight_decay=0.01)
-    warm = max(1, steps // 10)
-    for step in range(steps):
+    for step in falling(optimiser, rate, steps):
         lab.progress("training the drafter", step, steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min((step + 1) / warm, (steps - step) / (steps - warm + 1))
         some = torch.randint(len(ids), (batch,), generator=draw).to(ids.device)
         with torch.no_grad():
             features = model.model.norm(states[some].to(model.dtype)).float()

@@ -4,6 +4,7 @@ T positions, E width, A tokens ahead, R rows of the vocabulary projection. Block
 this; their heads are in kernels/decoding/.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -67,16 +68,22 @@ def _trained(lab, kind, states, targets, table, steps, batch, rate, seed):
         heads = kind(states.shape[1], targets.shape[1]).to(states.device)
     draw = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(heads.parameters(), lr=rate, weight_decay=0.01)
-    warm = max(1, steps // 10)
-    for step in range(steps):
+    for step in falling(optimiser, rate, steps):
         lab.progress("training heads", step, steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min((step + 1) / warm, (steps - step) / (steps - warm + 1))
         index = torch.randint(len(states), (batch,), generator=draw).to(states.device)
         optimiser.zero_grad()
         heads.loss(states[index], targets[index], table, draw).backward()
         optimiser.step()
     return heads.state_dict()
+
+
+def falling(optimiser: torch.optim.Optimizer, rate: float, steps: int) -> Iterator[int]:
+    """Steps 0 .. steps - 1, before each of which the rate is set: a tenth of them to warm up, then falling to zero."""
+    warm = max(1, steps // 10)
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min((step + 1) / warm, (steps - step) / (steps - warm + 1))
+        yield step
 
 
 class ChainDrafter:

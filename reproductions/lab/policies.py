@@ -4,7 +4,6 @@ Perplexity is one number; beside it stand the divergence from the dense model, h
 and whether a number told early in a text is found again.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from kernels.cache.heavy_hitters import HeavyHitterCache
 from kernels.cache.kept import FullCache, RandomCache, WindowCache
 from kernels.cache.persistence import PersistentCache
 from kernels.cache.sinks import SinkCache
-from reproductions.lab import caching, models
+from reproductions.lab import caching
 from reproductions.spec import line
 
 NAMES = ("Ahab", "Ishmael", "Queequeg", "Starbuck", "Stubb", "Flask", "Tashtego", "Daggoo")
@@ -57,6 +56,7 @@ def needles(tokenizer, ids: Tensor) -> Tensor:
     return torch.tensor(found, device=ids.device)
 
 
+@torch.no_grad()
 def side_by_side(lab, model, tokenizer, texts: int, tokens: int, budgets: list[int]) -> None:
     """Read `texts` pieces of the book and as many with a number in them, by every policy and budget (% of `tokens`).
 
@@ -69,10 +69,10 @@ def side_by_side(lab, model, tokenizer, texts: int, tokens: int, budgets: list[i
     makers = {name: maker(policy, max(10, tokens * budget // 100), lab.device)
               for name, (policy, budget) in names.items()}  # fmt: skip
     start, measured = tokens // 2, []
-    for i, logits in enumerate(_steps(model, ids, [FullCache, *makers.values()])):
+    for i, (hidden, _) in enumerate(caching.steps(model, ids, [FullCache, *makers.values()])):
         lab.progress("all policies", i, tokens)
         if i >= start:
-            measured.append(_measures(logits, ids[:, i + 1]))
+            measured.append(_measures(model.lm_head(hidden).float(), ids[:, i + 1]))
     of_full, *others = torch.stack(measured, 3).unbind(1)  # each (4, B, steps): losses, right, divergence, agreement
     found = dict(zip(names, others, strict=True)) | {"full": of_full}
     for policy in POLICIES:
@@ -81,21 +81,6 @@ def side_by_side(lab, model, tokenizer, texts: int, tokens: int, budgets: list[i
             lab.row(beside=policy, kept=kept, ratio=(losses[:texts] - of_full[0, :texts]).mean().exp().item(),
                     kl=kl[:texts].mean().item(), agreement=agrees[:texts].mean().item(),
                     found_again=right[texts:, -ASKED:].mean().item())  # fmt: skip
-
-
-@torch.no_grad()
-def _steps(model, ids: Tensor, makers: list[caching.Maker]) -> Iterator[Tensor]:
-    """Logits (policies, B, V) after each token of `ids` but the last, all policies as one batch."""
-    cos, sin = models.rotation(model, ids.shape[1])
-    caches = [[make(cos, sin) for _ in model.model.layers] for make in makers]
-
-    def attend(layer, q, k, v):
-        parts = zip(caches, *(x.split(len(ids)) for x in (q, k, v)), strict=True)
-        return torch.cat([of[layer].attend(*one) for of, *one in parts])
-
-    for i in range(ids.shape[1] - 1):
-        hidden = models.forward(model, ids[:, i : i + 1].repeat(len(makers), 1), attend)
-        yield model.lm_head(hidden)[:, 0].float().unflatten(0, (len(makers), -1))
 
 
 def _measures(logits: Tensor, wanted: Tensor) -> Tensor:

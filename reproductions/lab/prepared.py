@@ -3,11 +3,13 @@
 Files lie in the folder prepared/ of DATA_DIR and may be deleted at any time.
 """
 
+import contextlib
 import hashlib
 import inspect
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 4 * 2**30  # bytes of all files; the ones that were not used for longest go first
+STALE_S = 3600  # an unfinished file this old was left by a process that died
 
 
 def prepared(make: Callable[..., dict[str, Tensor]], **given: Any) -> dict[str, Tensor]:
@@ -77,7 +80,11 @@ def _word(value: Any) -> Any:
 
 
 def _make_room(folder: Path, but: Path) -> None:
-    """Delete the files that were not used for longest, until `LIMIT` holds; never `but`."""
+    """Delete the files that were not used for longest, until `LIMIT` holds, and what a killed run left; never `but`."""
+    for left in folder.glob(".new-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > STALE_S:
+                left.unlink()
     files = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
     total = sum(path.stat().st_size for path in files)
     for path in files:

@@ -90,7 +90,11 @@ def _accuracies(lab, text, ranks):
 def _tokens(lab, text, ranks, new, accuracy, widths, nodes):
     """Mean tokens of a step along each text, by trees of each kind and size."""
     full = dense(widths)
-    trees = {DENSE: full, QUARTER: sparse(accuracy, max(1, len(full) // 4)), "chain": [(0,) * n for n in (1, 2, 3, 4)]}
+    trees = {
+        DENSE: full,
+        QUARTER: sparse(accuracy, max(1, len(full) // 4)),
+        "chain": [(0,) * n for n in range(1, ranks.shape[2] + 1)],
+    }
     trees |= {f"dense {d}": dense(widths[:d]) for d in range(1, len(widths))} | {n: sparse(accuracy, n) for n in nodes}
     for method, paths in trees.items():
         shape = "chain" if method == "chain" else "dense" if str(method).startswith("dense") else "sparse"

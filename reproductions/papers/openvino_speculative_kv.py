@@ -169,7 +169,7 @@ def _set(lab, reader, given, count, acceptance, rows):
             lab.row(method="plain", of=at, set_ms=1e3 * plain.seconds / count)
         for name, share in SHARES.items():
             layers = max(1, round((total / share - rows * model.config.hidden_size) / each))
-            drafter = SetDrafter(reader, [*ids, *plain.tokens, 0, 0], layers, rows, acceptance, at)
+            drafter = SetDrafter(reader, [*ids, *plain.tokens, 0, 0], layers, rows, acceptance, lab.seed + at)
             found = decode(reader, ids, count, drafter)
             if at:
                 lab.row(method=name, of=at, smaller=share, layers=layers, set_ms=1e3 * found.seconds / count,
