@@ -114,7 +114,8 @@ def prompts(lab, tokenizer, domain: str, count: int, length: int, held: bool = F
     cut = len(text) * 8 // 10
     part = text[cut:] if held else text[:cut]
     if len(part) // count < LETTERS * length:
-        raise ParameterError(f"expected at most {len(part) // (LETTERS * length)} texts of {domain}, got {count}")
+        most = len(part) // (LETTERS * length)
+        raise ParameterError(f"expected at most {most} texts of {length} tokens of {domain}, got {count}")
     return caching.passages(tokenizer, part, count, length, lab.device)
 
 

@@ -8,7 +8,8 @@ A small model's greedy text falls into loops, which heads name well: what comes 
 
 Changed after a result was seen: the training is longer (it was 200 steps on 6000 tokens and named 23 % of the tokens
 after the next), the largest k is 6, the paper's best, for 8, and parts of texts are told apart instead of whole texts,
-all of which repeated themselves.
+all of which repeated themselves. Then, to save time: 64 texts to learn from for 80, 250 steps for 400, 20 unseen texts
+for 24, and timed texts of 24 tokens for 48.
 """
 
 from functools import partial

@@ -7,8 +7,7 @@ with LLaMA-68M; drafts are 4 tokens long, not 8, and branch at the first token, 
 this draft; one draft model, so that no trees are merged. Children of a stochastic tree are drawn one by one from the
 draft's distribution, for which the theorems hold; duplicates stay.
 
-Changed after a result was seen, to save time: six prompts for eight, texts of 24 tokens for
-32, and no trees of width 3.
+Changed after a result was seen, to save time: six prompts for eight, texts of 24 tokens for 32, no trees of width 3.
 """
 
 import math

@@ -8,7 +8,8 @@ Alpha is the share of tested drafts that pass. The formula for tokens a call is 
 pass, in the same calls: from all of a call's drafts it could hardly fail. A repeating text, which flatters every draft,
 shows in its share of new 4-grams.
 
-Changed after a result was seen: the first drafts, for all, in that formula; texts of 24 tokens for 32, to save time.
+Changed after a result was seen: that formula is given the share of first drafts, for that of all drafts, and is judged
+where gamma is 3, for every gamma; texts have 24 tokens for 32, to save time.
 """
 
 from collections import Counter, defaultdict
@@ -147,12 +148,12 @@ def _row(lab, reader, ids, plain, found, draft, gamma, kind, at, cost):
     more = {"differs": int(differs(reader, ids, plain.tokens, found.tokens))} if kind == "greedy" else {}
     if tested:
         alpha = sum(found.accepted) / tested
-        expected = sum(alpha**n for n in range(gamma + 1))
         first = sum(a > 0 for a in found.accepted) / len(found.accepted)
+        expected, formula = (sum(share**n for n in range(gamma + 1)) for share in (alpha, first))
         c = median(found.draft_s) / gamma / (median(found.call_s) / cost[gamma + 1])
         more |= {"alpha": alpha, "predicted_tokens": expected}
         if min(found.drafted) == gamma:  # the formula is of drafts that are always gamma long
-            more |= {"over_formula": found.per_call / sum(first**n for n in range(gamma + 1)), "over_predicted": gain / (expected / (gamma * c + 1)),
+            more |= {"over_formula": found.per_call / formula, "over_predicted": gain / (expected / (gamma * c + 1)),
                      "over_costed": gain / (expected / (gamma * c + cost[gamma + 1]))}  # fmt: skip
     lab.row(method="speculative", token_ms=1e3 * found.seconds / count, gain=gain, per_call=found.per_call,
             distinct=distinct(found.tokens), **{"of draft": f"{draft}, {kind}"}, **both, **more)  # fmt: skip

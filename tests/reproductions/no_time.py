@@ -20,6 +20,19 @@ def stub(monkeypatch) -> None:
     monkeypatch.setattr(Reader, "logits", lambda self, hidden: always.expand(*hidden.shape[:-1], -1))
 
 
+def another_text(monkeypatch, paper) -> None:
+    """Whatever the paper's runs decode with a drafter has another second token."""
+    normal = paper.decode
+
+    def decode(*given, **options):
+        found = normal(*given, **options)
+        if len(given) > 3:  # reader, prompt, count, drafter
+            found.tokens[1] += 1
+        return found
+
+    monkeypatch.setattr(paper, "decode", decode)
+
+
 def read(self, ids, parents=None, seconds=0.0):
     """States of nothing."""
     time.sleep(seconds)

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from kernels.decoding.tree import chain
-from reproductions.lab import Lab, heads, models, own_text
+from reproductions.lab import heads, models, own_text
 from reproductions.lab.speculating import decode
 from reproductions.papers import blockwise_parallel_decoding as paper
+from tests.reproductions import no_time
 from tests.reproductions.judging import outcomes
 
 verdicts = partial(outcomes, paper.CHECKS)
@@ -20,11 +21,6 @@ SMOKE = paper.SIZES["smoke"]
 @pytest.fixture(scope="module")
 def real():
     return models.load()
-
-
-@pytest.fixture
-def lab(tmp_path, monkeypatch):
-    return Lab(tmp_path)
 
 
 def test_the_smallest_size_reaches_every_check(lab):
@@ -91,15 +87,7 @@ def test_heads_that_name_the_next_token_again_contradict(real, lab):
 
 def test_a_drafter_that_rewrites_the_text_is_no_identity(real, lab, monkeypatch):
     lm, tokenizer = real
-    real_decode = paper.decode
-
-    def decode(reader, ids, count, drafter=None):
-        found = real_decode(reader, ids, count, drafter)
-        if drafter:
-            found.tokens[1] += 1
-        return found
-
-    monkeypatch.setattr(paper, "decode", decode)
+    no_time.another_text(monkeypatch, paper)
     paper._decode(lab, lm, *_any_heads(lm), [tokenizer("The sea was").input_ids] * 5, 3, [2])
     assert verdicts(lab)["exactness", ""] == "contradicted"
 

@@ -1,11 +1,14 @@
 """The trained drafter: what it drafts does not depend on how it got there, and it learns."""
 
+import re
+
 import pytest
 import torch
 
-from reproductions.lab import Lab, drafters, models
+from reproductions.lab import drafters, models
 from reproductions.lab.reading import Reader
 from reproductions.lab.speculating import decode
+from reproductions.spec import ParameterError
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +72,22 @@ def test_sampled_drafts_carry_the_distribution_they_came_from(real, layer):
     assert all(tree.draws[i, t] > 0 for i, t in enumerate(tree.tokens))
 
 
-def test_it_learns_and_greedy_text_stays(real, tmp_path, monkeypatch):
+@pytest.mark.parametrize("domain", drafters.DOMAINS)
+@pytest.mark.parametrize("length", [32, 512])
+def test_as_many_prompts_as_the_text_has_and_no_more(domain, length, real, lab):
+    _, tokenizer = real
+    with pytest.raises(ParameterError) as caught:
+        drafters.prompts(lab, tokenizer, domain, 10**6, length, held=True)
+    said = re.fullmatch(rf"expected at most (\d+) texts of {length} tokens of {domain}, got 1000000", str(caught.value))
+    most = int(said[1])
+    assert drafters.prompts(lab, tokenizer, domain, most, length, held=True).shape == (most, length)
+    with pytest.raises(ParameterError, match=f"got {most + 1}$"):
+        drafters.prompts(lab, tokenizer, domain, most + 1, length, held=True)
+
+
+def test_it_learns_and_greedy_text_stays(real, lab, tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     lm, tokenizer = real
-    lab = Lab(tmp_path)
     layer, words = drafters.trained(lab, lm, tokenizer, texts=2, prompt=8, tokens=16, steps=30)
     prompt = drafters.prompts(lab, tokenizer, "prose", 1, 8)[0].tolist()
     plain = decode(Reader(lm, 40), prompt, 12)

@@ -1,5 +1,8 @@
 """A model's own text: greedy as transformers writes it, states as it has them, and the second time at once."""
 
+import os
+import time
+
 import pytest
 import torch
 
@@ -59,6 +62,16 @@ def test_what_is_kept_makes_room(lab, monkeypatch, tmp_path):
         assert prepared.prepared(squares, n=n)["x"][0] == n
     names = list((tmp_path / "prepared").iterdir())
     assert len(names) == 2 and all(path.name.startswith("squares-") for path in names)
+
+
+def test_what_a_killed_run_left_goes_and_what_another_is_writing_stays(lab, tmp_path):
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    for name, age in ((".new-left", 1.1), (".new-young", 0.9)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age * prepared.STALE_S,) * 2)
+    prepared.prepared(lambda n: {"x": torch.ones(n)}, n=3)
+    assert {path.name for path in folder.glob(".new-*")} == {".new-young"}
 
 
 def test_another_model_is_another_content():

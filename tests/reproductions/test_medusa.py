@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from reproductions.lab import Lab, models
+from reproductions.lab import models
 from reproductions.papers import medusa as paper
 from tests.reproductions.judging import outcomes
 
@@ -19,17 +19,13 @@ def real():
     return models.load()
 
 
-@pytest.fixture
-def lab(tmp_path):
-    return Lab(tmp_path)
-
-
 def test_the_smallest_size_reaches_every_check(lab):
     paper.run(lab, **paper.SIZES["smoke"].parameters)
     found = verdicts(lab, "cuda")
     late = {key for key, outcome in found.items() if outcome == "no result"}
     assert late <= {("head-accuracy", "top-5 over top-1")}, "untrained heads are never right"
     assert found["greedy-exact", ""] == "replicated"
+    assert {row["nodes"] for row in lab.rows() if row.get("method") == "chain"} == {3}, "one a head"
     assert verdicts(lab)["medusa1-speed", ""] == "not testable here"
 
 

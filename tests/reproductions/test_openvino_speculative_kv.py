@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from reproductions.lab import Lab, models
+from reproductions.lab import models
 from reproductions.lab.reading import Reader
 from reproductions.lab.speculating import decode
 from reproductions.papers import openvino_speculative_kv as paper
@@ -15,11 +15,6 @@ from tests.reproductions import no_time
 from tests.reproductions.judging import outcomes
 
 verdicts = partial(outcomes, paper.CHECKS)
-
-
-@pytest.fixture
-def lab(tmp_path):
-    return Lab(tmp_path)
 
 
 def test_the_smallest_size_reaches_every_check(lab):
@@ -66,15 +61,7 @@ def test_slow_drafts_contradict(weights, lab, monkeypatch):
 @pytest.mark.parametrize("weights", ["fp32", "int8"])
 def test_another_text_is_no_identity(weights, lab, monkeypatch):
     no_time.stub(monkeypatch)
-    normal = paper.decode
-
-    def other(reader, ids, count, drafter=None):
-        found = normal(reader, ids, count, drafter)
-        if drafter:
-            found.tokens[1] = 7
-        return found
-
-    monkeypatch.setattr(paper, "decode", other)
+    no_time.another_text(monkeypatch, paper)
     right = partial(no_time.Drafts, good=lambda count: count, seconds=lambda count: 0.0)
     paper._decode(lab, Reader(), {"right": right}, [[1, 2, 3]] * 6, weights, [2], 8)
     assert verdicts(lab)["latency-falls", f"the text is kept, {weights}"] == "contradicted"

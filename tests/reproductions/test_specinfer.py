@@ -5,18 +5,13 @@ from functools import partial
 import pytest
 
 from kernels.decoding import verify as rules
-from reproductions.lab import Lab, exact_draws
+from reproductions.lab import exact_draws
 from reproductions.lab.reading import Reader
 from reproductions.papers import specinfer as paper
 from tests.reproductions import no_time
 from tests.reproductions.judging import outcomes
 
 verdicts = partial(outcomes, paper.CHECKS)
-
-
-@pytest.fixture
-def lab(tmp_path):
-    return Lab(tmp_path)
 
 
 def test_the_smallest_size_reaches_every_check(lab):
@@ -57,13 +52,5 @@ def test_trees_that_verify_more_replicate(lab, monkeypatch):
 
 
 def test_a_text_that_is_another_is_no_identity(lab, monkeypatch):
-    normal = paper.decode
-
-    def decode(*given, **options):
-        found = normal(*given, **options)
-        if len(given) > 3:
-            found.tokens[2] = 7
-        return found
-
-    monkeypatch.setattr(paper, "decode", decode)
+    no_time.another_text(monkeypatch, paper)
     assert _decoded(lab, monkeypatch, lambda width: 1)["exact-distribution", "greedy text"] == "contradicted"

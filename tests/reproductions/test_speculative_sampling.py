@@ -5,18 +5,13 @@ from functools import partial
 import pytest
 
 from kernels.decoding import verify as rules
-from reproductions.lab import Lab, exact_draws
+from reproductions.lab import exact_draws
 from reproductions.lab.reading import Reader
 from reproductions.papers import speculative_sampling as paper
 from tests.reproductions import no_time
 from tests.reproductions.judging import outcomes
 
 verdicts = partial(outcomes, paper.CHECKS)
-
-
-@pytest.fixture
-def lab(tmp_path):
-    return Lab(tmp_path)
 
 
 def test_the_smallest_size_reaches_every_check(lab):

@@ -52,6 +52,15 @@ def test_the_command_writes_where_it_is_told(made, tmp_path):
         call_command("results", "-o", str(tmp_path / "none" / "results.md"))
 
 
+def test_nothing_stored_is_one_line(installation):
+    """Before the tables are there, and before anything is in them."""
+    for said in ("the database cannot be read: no such table", "expected works that run, got none"):
+        done = installation.manage("results")
+        assert done.returncode == 2 and not done.stdout
+        assert said in done.stderr and done.stderr.count("\n") == 1
+        assert installation.manage("migrate", "-v0").returncode == 0
+
+
 def test_what_ships_is_current_and_read():
     """The shipped records, judged by the specs as they are: none stale, the document is theirs, all is read."""
     call_command("load_catalog", verbosity=0)
