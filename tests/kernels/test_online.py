@@ -116,6 +116,6 @@ def test_nothing_refused_changes_nothing():
     layer = a_draft()
     before = layer.weight.clone()
     draft = OnlineDraft(partial(log_q, layer), layer.parameters(), interval=2)
-    (inputs, p, wrong), = requests(1)
+    ((inputs, p, wrong),) = requests(1)
     assert draft.served(inputs, p, torch.zeros_like(wrong))
     assert torch.equal(layer.weight, before)
