@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kernels.cache.kept import KeptCache
 from reproductions.lab import models
+from reproductions.spec import ParameterError
 
 Maker = Callable[[Tensor, Tensor], KeptCache]
 
@@ -73,8 +74,10 @@ def compare(lab, model, ids: Tensor, makers: Mapping[str, Maker], start: int, bl
 
 
 def passages(tokenizer, text: str, count: int, length: int, device: str) -> Tensor:
-    """`count` pieces of `length` tokens, spread over the text: (count, length)."""
+    """`count` pieces of `length` tokens, spread over the text: (count, length). ParameterError if one is shorter."""
     step = len(text) // count
     pieces = [text[i * step : i * step + 12 * length] for i in range(count)]
     ids = [tokenizer(piece, return_tensors="pt").input_ids[0, :length] for piece in pieces]
+    if short := [len(piece) for piece in ids if len(piece) < length]:
+        raise ParameterError(f"expected {count} pieces of {length} tokens each, one of this text has {short[0]}")
     return torch.stack(ids).to(device)

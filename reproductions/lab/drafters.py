@@ -23,26 +23,40 @@ from reproductions.lab.prepared import prepared
 from reproductions.spec import ParameterError
 
 DOMAINS = ("prose", "code")
+MIX = 10.0  # of the mix's output: from nothing it would learn too slowly
+WARM = 1000  # the first of some tokens that are words
 LETTERS = 6  # at most of a token, in these texts
 
 
 class FeatureLayer(nn.Module):
-    """A copy of the model's last layer and norm behind a mix of state and token; starts as passing the state on."""
+    """A copy of the model's last layer and norm behind a mix of state and token; starts as that layer, once more.
+
+    A normed state is scaled back to the size that the layer knows: what it adds would drown it otherwise.
+    """
 
     def __init__(self, model):
         super().__init__()
         width = model.config.hidden_size
         self.mix = nn.Linear(2 * width, width, bias=False)
         nn.init.zeros_(self.mix.weight)
+        scale = _size(model) / model.model.norm.weight.detach().float()
+        self.register_buffer("scale", scale.to(model.dtype))
         self.layer, self.norm = copy.deepcopy(model.model.layers[-1]), copy.deepcopy(model.model.norm)
         self.layer.self_attn.layer_idx = 0
         self.requires_grad_(True)
 
     def forward(self, states: Tensor, tokens: Tensor, angles, mask=None, cache=None) -> Tensor:
         """states f_t and embeddings of x_(t+1), both (B, N, E) -> guesses of f_(t+1), (B, N, E)."""
-        tokens = nn.functional.rms_norm(tokens, tokens.shape[-1:])
-        x = states + self.mix(torch.cat([states, tokens], -1))
+        both = torch.cat([nn.functional.rms_norm(x, x.shape[-1:]) for x in (states, tokens)], -1)
+        x = self.scale * states + MIX * self.mix(both)
         return self.norm(self.layer(x, attention_mask=mask, position_embeddings=angles, cache=cache))
+
+
+@torch.no_grad()
+def _size(model) -> Tensor:
+    """Root mean square of what the last layer is given, over some tokens; the first one's is far larger."""
+    ids = torch.arange(WARM, WARM + 32, device=model.device)[None]
+    return model(ids, output_hidden_states=True).hidden_states[-2][0, 1:].float().pow(2).mean().sqrt()
 
 
 class FeatureDrafter:

@@ -50,6 +50,19 @@ def test_a_chain_is_what_a_pass_over_the_whole_text_says(real, layer):
         guesses = torch.cat([guesses, out[None]])
 
 
+def test_untrained_it_passes_the_state_on(real):
+    """Of states of the size that norms make, the copied layer would leave nothing."""
+    lm, tokenizer = real
+    ids = tokenizer("It was the best of times, it was the worst of times, it was").input_ids
+    states = Reader(lm, 40).read(ids)[0, :-1]
+    layer, angles = drafters.FeatureLayer(lm), lm.model.rotary_emb(states[None], torch.arange(len(states))[None])
+    words = lm.model.embed_tokens(torch.tensor(ids[1:]))
+    with torch.no_grad():
+        assert torch.cosine_similarity(layer(states[None], words[None], angles)[0], states).mean() > 0.7
+        layer.scale.fill_(1.0)
+        assert torch.cosine_similarity(layer(states[None], words[None], angles)[0], states).mean() < 0.3
+
+
 def test_a_tree_has_the_drafts_of_its_paths(real, layer):
     lm, tokenizer = real
     ids = tokenizer("Call me Ishmael. Some years ago, never mind how long").input_ids
@@ -83,6 +96,11 @@ def test_as_many_prompts_as_the_text_has_and_no_more(domain, length, real, lab):
     assert drafters.prompts(lab, tokenizer, domain, most, length, held=True).shape == (most, length)
     with pytest.raises(ParameterError, match=f"got {most + 1}$"):
         drafters.prompts(lab, tokenizer, domain, most + 1, length, held=True)
+
+
+def test_a_text_of_longer_tokens_is_refused_too(real, lab):
+    with pytest.raises(ParameterError, match="expected 1316 pieces of 4 tokens each, one of this text has 3"):
+        drafters.prompts(lab, real[1], "code", 1316, 4, held=True)
 
 
 def test_it_learns_and_greedy_text_stays(real, lab, tmp_path, monkeypatch):
