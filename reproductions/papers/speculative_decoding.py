@@ -63,8 +63,8 @@ LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (2, 
 PLOTS = [
     line("Gain against plain decoding", x="gamma", y="gain", color="of draft", log=(), x_title="drafted tokens, gamma",
          y_title="plain / speculative time"),
-    line("Tokens a call against the formula", x="predicted_tokens", y="per_call", color="of draft", log=(),
-         x_title="(1 - alpha^(gamma + 1)) / (1 - alpha)", y_title="tokens a call"),
+    line("Tokens a call against the formula", x="formula_tokens", y="per_call", color="of draft", log=(),
+         x_title="(1 - a^(gamma + 1)) / (1 - a), a: share of first drafts", y_title="tokens a call"),
     line("Cost of a call", x="call_tokens", y="call_cost", log=(), x_title="tokens of a call",
          y_title="time over that of one token"),
     line("Acceptance against repetition", x="distinct", y="alpha", color="draft", where={"kind": "greedy"}, log=(),
@@ -152,9 +152,10 @@ def _row(lab, reader, ids, plain, found, draft, gamma, kind, at, cost):
         first = sum(a > 0 for a in found.accepted) / len(found.accepted)
         expected, formula = (sum(share**n for n in range(gamma + 1)) for share in (alpha, first))
         c = median(found.draft_s) / gamma / (median(found.call_s) / cost[gamma + 1])
-        more |= {"alpha": alpha, "predicted_tokens": expected}
+        more |= {"alpha": alpha}
         if min(found.drafted) == gamma:  # the formula is of drafts that are always gamma long
-            more |= {"over_formula": found.per_call / formula, "over_predicted": gain / (expected / (gamma * c + 1)),
+            more |= {"formula_tokens": formula, "over_formula": found.per_call / formula,
+                     "over_predicted": gain / (expected / (gamma * c + 1)),
                      "over_costed": gain / (expected / (gamma * c + cost[gamma + 1]))}  # fmt: skip
     lab.row(method="speculative", token_ms=1e3 * found.seconds / count, gain=gain, per_call=found.per_call,
             distinct=distinct(found.tokens), **{"of draft": f"{draft}, {kind}"}, **both, **more)  # fmt: skip
