@@ -4,6 +4,7 @@ Perplexity is one number; beside it stand the divergence from the dense model, h
 and whether a number told early in a text is found again.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -57,30 +58,40 @@ def needles(tokenizer, ids: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def side_by_side(lab, model, tokenizer, texts: int, tokens: int, budgets: list[int]) -> None:
+def side_by_side(
+    lab,
+    model,
+    tokenizer,
+    texts: int,
+    tokens: int,
+    budgets: list[int],
+    more: Mapping[str, Callable[[Tensor], Sequence[caching.Maker]]] | None = None,
+) -> None:
     """Read `texts` pieces of the book and as many with a number in them, by every policy and budget (% of `tokens`).
 
+    `more`: further policies, which find their own budgets; from the ids of the texts, what makes a cache a point.
     One row a policy and budget: `beside`, `kept`, `ratio`, `kl`, `agreement` over the second half of the plain pieces,
-    `found_again` over the answers of the others.
+    `found_again` over the answers of the others. `kept` of a further policy is the most that it held in that half.
     """
     pieces = caching.passages(tokenizer, lab.text(), 2 * texts, tokens, lab.device)
     ids = torch.cat([pieces[:texts], needles(tokenizer, pieces[texts:])])
-    names = {f"{policy} {budget}": (policy, budget) for policy in POLICIES for budget in budgets}
-    makers = {name: maker(policy, max(10, tokens * budget // 100), lab.device)
-              for name, (policy, budget) in names.items()}  # fmt: skip
-    start, measured = tokens // 2, []
-    for i, (hidden, _) in enumerate(caching.steps(model, ids, [FullCache, *makers.values()])):
+    points = [(policy, maker(policy, max(10, tokens * budget // 100), lab.device), budget)
+              for policy in POLICIES for budget in budgets]  # fmt: skip
+    points += [(policy, make, 0) for policy, makers in (more or {}).items() for make in makers(ids)]
+    start, measured, held = tokens // 2, [], list[list[float]]()
+    for i, (hidden, caches) in enumerate(caching.steps(model, ids, [FullCache, *(make for _, make, _ in points)])):
         lab.progress("all policies", i, tokens)
         if i >= start:
             measured.append(_measures(model.lm_head(hidden).float(), ids[:, i + 1]))
+            held.append([sum(cache.tokens for cache in layers) / len(layers) for layers in caches[1:]])
     of_full, *others = torch.stack(measured, 3).unbind(1)  # each (4, B, steps): losses, right, divergence, agreement
-    found = dict(zip(names, others, strict=True)) | {"full": of_full}
-    for policy in POLICIES:
-        for name, kept in [(f"{policy} {budget}", budget) for budget in budgets] + [("full", 100)]:
-            losses, right, kl, agrees = found[name]
-            lab.row(beside=policy, kept=kept, ratio=(losses[:texts] - of_full[0, :texts]).mean().exp().item(),
-                    kl=kl[:texts].mean().item(), agreement=agrees[:texts].mean().item(),
-                    found_again=right[texts:, -ASKED:].mean().item())  # fmt: skip
+    most = [100 * max(each) / (tokens - 1) for each in zip(*held, strict=True)]
+    found = [(policy, budget or own, m) for (policy, _, budget), own, m in zip(points, most, others, strict=True)]
+    for policy, kept, m in found + [(policy, 100, of_full) for policy in dict.fromkeys(point[0] for point in points)]:
+        losses, right, kl, agrees = m
+        lab.row(beside=policy, kept=kept, ratio=(losses[:texts] - of_full[0, :texts]).mean().exp().item(),
+                kl=kl[:texts].mean().item(), agreement=agrees[:texts].mean().item(),
+                found_again=right[texts:, -ASKED:].mean().item())  # fmt: skip
 
 
 def _measures(logits: Tensor, wanted: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from kernels.cache import profiles
 from kernels.cache.profiles import FixedCache
-from reproductions.lab import Lab, models
+from reproductions.lab import Lab, models, policies
 from reproductions.papers import fastgen as paper
 from tests.reproductions.judging import outcomes
 
@@ -32,11 +32,15 @@ def read(lab, text, policy=None, monkeypatch=None):
     return paper._read(lab, *text, 7, [0.98, 0.95], 2)
 
 
-def test_the_smallest_size_reaches_every_check(tmp_path):
+def test_the_smallest_size_reaches_every_check(tmp_path, monkeypatch):
+    """Whatever T are asked for; its profiles are a line beside the other policies."""
+    monkeypatch.setattr(policies, "POLICIES", ("window",))
     lab = Lab(tmp_path)
-    paper.run(lab, **SMOKE.parameters | {"tokens": 14, "prompt": 6, "block": 2, "profiled": 8})
+    paper.run(lab, **SMOKE.parameters | {"tokens": 14, "prompt": 6, "block": 2, "profiled": 8, "recover": [0.98]})
     assert "no result" not in verdicts(lab, "cuda").values()
     assert verdicts(lab)["latency", ""] == "not testable here"
+    rows = [row for row in lab.rows() if row.get("beside") == "head profiles"]
+    assert [row["kept"] for row in rows][2:] == [100] and all(0 < row["kept"] < 100 for row in rows[:2])
 
 
 def test_punctuation_and_the_first_token(text):

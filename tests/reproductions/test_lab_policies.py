@@ -1,9 +1,14 @@
 """All policies side by side: exact against passes over whole texts, and equal where nothing is dropped."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from kernels.cache.kept import WindowCache
 from reproductions.lab import Lab, models, policies
+
+VALUES = ("ratio", "kl", "agreement", "found_again")
 
 
 @pytest.fixture(scope="module")
@@ -15,9 +20,13 @@ def test_what_is_measured_and_that_the_dense_model_finds_the_number(real, tmp_pa
     lm, tokenizer = real
     monkeypatch.setattr(policies, "POLICIES", ("window", "heavy hitters"))
     lab = Lab(tmp_path)
-    policies.side_by_side(lab, lm, tokenizer, 1, 48, [100, 25])
-    rows = {(row["beside"], row["kept"]): row for row in lab.rows()}
-    assert len(rows) == 4
+    more = {"more": lambda ids: [partial(WindowCache, ids.shape[1] // 4)]}
+    policies.side_by_side(lab, lm, tokenizer, 1, 48, [100, 25], more)
+    rows = {(row["beside"], round(row["kept"])): row for row in lab.rows()}
+    assert len(rows) == 6
+    own, same = rows.pop(("more", 26)), rows["window", 25]  # 12 tokens are held of the 47 that are read
+    assert [own[name] for name in VALUES] == pytest.approx([same[name] for name in VALUES])
+    assert [rows["more", 100][name] for name in VALUES] == [1, 0, 1, 1]
     for row in (rows["window", 100], rows["heavy hitters", 100]):
         assert row["ratio"] == pytest.approx(1, abs=1e-4) and row["kl"] == pytest.approx(0, abs=1e-4)
         assert row["agreement"] == row["found_again"] == 1
