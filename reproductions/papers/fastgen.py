@@ -51,7 +51,7 @@ SIZES = {
     "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, tokens=18, prompt=8, recover=[0.98, 0.95], block=3,
                   profiled=16, contexts=[128], repeats=5, beside=1, beside_tokens=40, beside_budgets=[50]),
     "cpu": Size(limit_s=300, model=models.DEFAULT, texts=4, tokens=320, prompt=192, recover=[0.98, 0.95, 0.8],
-                block=16, profiled=192, contexts=[512, 2048], repeats=5, beside=1, beside_tokens=128,
+                block=16, profiled=192, contexts=[512, 2048], repeats=5, beside=1, beside_tokens=112,
                 beside_budgets=[20, 50]),
     "full": Size(limit_s=3600, model=models.DEFAULT, texts=16, tokens=1024, prompt=512,
                  recover=[0.98, 0.95, 0.91, 0.8], block=64, profiled=512, contexts=[512, 4096, 16384], repeats=30,
@@ -75,11 +75,14 @@ def run(lab, model, texts, tokens, prompt, recover, block, profiled, contexts, r
     recover = sorted({*recover, HEADS_AT}, reverse=True)
     ids = caching.passages(tokenizer, lab.text(), texts, tokens, lab.device)
     special, marks = kinds(tokenizer, ids)
+
+    def profiles(ids):
+        special, marks = kinds(tokenizer, ids)
+        return [partial(ProfiledCache, ids.shape[1] // 2, special, marks, recover=t) for t in recover]
+
     made = _read(lab, lm, ids, special, marks, prompt, recover, block)
     _heads(lab, made[f"fastgen {HEADS_AT}"])
-    policies.side_by_side(lab, lm, tokenizer, beside, beside_tokens, beside_budgets, {
-        "head profiles": lambda ids: [partial(ProfiledCache, ids.shape[1] // 2, *kinds(tokenizer, ids), recover=t)
-                                      for t in recover]})  # fmt: skip
+    policies.side_by_side(lab, lm, tokenizer, beside, beside_tokens, beside_budgets, {"head profiles": profiles})
     lab.progress("profiling", 0, 2)
     _profiling(lab, lm, ids[:1, :profiled], special[:1], marks[:1], repeats)
     lab.progress("time", 1, 2)
