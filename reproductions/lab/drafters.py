@@ -133,15 +133,17 @@ def prompts(lab, tokenizer, domain: str, count: int, length: int, held: bool = F
     return caching.passages(tokenizer, part, count, length, lab.device)
 
 
+def own(lab, model, tokenizer, *, texts: int, prompt: int, tokens: int) -> list[own_text.Text]:
+    """[greedy, sampled]: the model's own `tokens` tokens after `texts` prompts, half of prose and half of code."""
+    given = torch.cat([prompts(lab, tokenizer, domain, texts // 2, prompt) for domain in DOMAINS])
+    return [own_text.write(lab, model, given, tokens, t, [len(model.model.layers)]) for t in (0.0, 1.0)]
+
+
 def trained(lab, model, tokenizer, *, texts: int, prompt: int, tokens: int, steps: int) -> tuple[FeatureLayer, Tensor]:
-    """(a drafter's layer, the R tokens it may name), trained on the model's own text: `texts` texts, half after prose
-    and half after code, each once greedy and once sampled; kept, by content."""
-    top, written = [len(model.model.layers)], []
-    for domain in DOMAINS:
-        given = prompts(lab, tokenizer, domain, texts // 2, prompt)
-        written += [own_text.write(lab, model, given, tokens, t, top) for t in (0.0, 1.0)]
+    """(a drafter's layer, the R tokens it may name), trained on what the model has written; kept, by content."""
+    written = own(lab, model, tokenizer, texts=texts, prompt=prompt, tokens=tokens)
     ids = torch.cat([text.ids for text in written])
-    states = torch.cat([text.states[top[0]] for text in written])
+    states = torch.cat([text.states[len(model.model.layers)] for text in written])
     layer = FeatureLayer(model)
     layer.load_state_dict(prepared(_trained, lab=lab, model=model, ids=ids, states=states, steps=steps, seed=lab.seed))
     return layer.to(model.device, model.dtype).eval().requires_grad_(False), ids.unique()

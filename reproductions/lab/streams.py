@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kernels.decoding.online import OnlineDraft
 from reproductions.lab import own_text
@@ -23,12 +23,18 @@ RATE = 1e-3
 
 @dataclass
 class Batch:
-    """`inputs`: (the target's normed states (B, N - 2, E), the tokens after them (B, N - 2)); `target` (B, A, V): its
-    distributions where a draft is asked for; `tokens` (B, A): what came out there."""
+    """`inputs`: (the target's normed states (B, N - 2, E), the tokens after them (B, N - 2)); of the A places where a
+    draft is asked for: `states` (B, A, E), from which the target says what comes, and `tokens` (B, A), what came."""
 
+    model: nn.Module
     inputs: tuple[Tensor, Tensor]
-    target: Tensor
+    states: Tensor
     tokens: Tensor
+
+    @torch.no_grad()
+    def target(self, where: Tensor) -> Tensor:
+        """The target's distributions (m, V) where `where` (B, A) is true."""
+        return self.model.lm_head(self.states[where]).float().softmax(-1)
 
 
 def batches(model, text: own_text.Text, size: int) -> Iterator[Batch]:
@@ -36,9 +42,8 @@ def batches(model, text: own_text.Text, size: int) -> Iterator[Batch]:
     of, first = len(model.model.layers), text.prompt
     for ids, states in zip(text.ids.split(size), text.states[of].split(size), strict=True):
         with torch.no_grad():
-            features = model.model.norm(states[:, :-1].to(model.dtype))
-            target = model.lm_head(features[:, first:]).float().softmax(-1)
-        yield Batch((features[:, :-1].float(), ids[:, 1:-1]), target, ids[:, first + 1 :])
+            states = model.model.norm(states[:, :-1].to(model.dtype))
+        yield Batch(model, (states[:, :-1].float(), ids[:, 1:-1]), states[:, first:], ids[:, first + 1 :])
 
 
 def online(model, layer: FeatureLayer, interval: int, steps: int) -> OnlineDraft:
@@ -78,6 +83,6 @@ def _warmed(lab, model, ids, states, prompt, steps, places, seed, size=8):
         where = torch.zeros(batch.tokens.numel(), dtype=torch.bool)
         where[torch.randperm(len(where), generator=order)[:places]] = True
         where = where.view(batch.tokens.shape).to(ids.device)
-        draft.kept = [(batch.inputs, where, batch.target[where])]
+        draft.kept = [(batch.inputs, where, batch.target(where))]
         draft.step()
     return layer.state_dict()

@@ -77,8 +77,8 @@ def run(lab, model, texts, written, warming, places, requests, prompt, tokens, i
     layer = streams.warm(lab, lm, nothing, written, warming, places)
     given = {"prose": drafters.prompts(lab, tokenizer, "prose", 2 * requests, prompt),
              "code": drafters.prompts(lab, tokenizer, "code", requests, prompt)}  # fmt: skip
-    parts = [given["prose"][::2], given["code"], given["prose"][1::2]]
-    stream = [own_text.write(lab, lm, part, tokens, 1.0, [len(lm.model.layers)], lab.seed) for part in parts]
+    given = torch.cat([given["prose"][::2], given["code"], given["prose"][1::2]])
+    stream = own_text.write(lab, lm, given, tokens, 1.0, [len(lm.model.layers)], lab.seed)
     learnt = _serve(lab, lm, layer, stream, interval, steps)
     asked = drafters.prompts(lab, tokenizer, SEGMENTS[-1], held, prompt, held=True).tolist()
     _decode(lab, lm, {STATIC: layer, ONLINE: learnt}, asked, decoded, drafted)
@@ -88,33 +88,34 @@ def _serve(lab, lm, layer, stream, interval, steps):
     """Every request by every draft, before it learns from it; the layer of the one draft that learns, at the end."""
     layers = {name: copy.deepcopy(layer) for name in (STATIC, ONLINE, "prose", "code")}
     drafts = {name: streams.online(lm, each, interval, steps if name != STATIC else 0) for name, each in layers.items()}
-    each, done = len(stream[0].ids), 0
-    for third, (domain, text) in enumerate(zip(SEGMENTS, stream, strict=True), 1):
-        for batch in streams.batches(lm, text, interval):
-            lab.progress("serving", done, each * len(stream))
-            for method, name in ((STATIC, STATIC), (ONLINE, ONLINE), (OWN, domain)):
-                alphas, took = _served(lab, drafts[name], batch, lab.seed + done)
-                for i, (alpha, counted) in enumerate(alphas):
-                    lab.row(method=method, request=done + i, served=done, third=third, domain=domain, alpha=alpha,
-                            counted_over=counted - alpha, last=int(done + interval == each * len(stream)))  # fmt: skip
-                    if method == ONLINE:
-                        _moments(lab, done, i, each, interval, alpha)
+    every = len(stream.ids)
+    each = every // len(SEGMENTS)
+    for done, batch in zip(range(0, every, interval), streams.batches(lm, stream, interval), strict=True):
+        lab.progress("serving", done, every)
+        domain = SEGMENTS[done // each]
+        for method, name in ((STATIC, STATIC), (ONLINE, ONLINE), (OWN, domain)):
+            alphas, took = _served(lab, drafts[name], batch, lab.seed + done)
+            for i, (alpha, counted) in enumerate(alphas):
+                lab.row(method=method, request=done + i, served=done, third=1 + done // each, domain=domain,
+                        alpha=alpha, counted_over=counted - alpha, last=int(done + interval == every))  # fmt: skip
                 if method == ONLINE:
-                    lab.row(served=done + interval, update_s=took)
-            done += interval
+                    _moments(lab, done, i, each, interval, alpha)
+            if method == ONLINE:
+                lab.row(served=done + interval, update_s=took)
     return layers[ONLINE]
 
 
 def _served(lab, draft, batch, seed):
     """([alpha, the share counted] of each request, seconds of learning)."""
     draw = torch.Generator(lab.device).manual_seed(seed)
+    everywhere = torch.ones_like(batch.tokens, dtype=torch.bool)
+    p = batch.target(everywhere).unflatten(0, everywhere.shape)
     with torch.no_grad():
-        everywhere = torch.ones_like(batch.tokens, dtype=torch.bool)
-        q = draft.log_q(*batch.inputs, everywhere).exp().view(batch.target.shape)
-    wrong = refused(batch.target, q, batch.tokens, draw)
-    alphas = torch.stack([acceptance(batch.target, q).mean(-1), 1 - wrong.float().mean(-1)], -1).tolist()
+        q = draft.log_q(*batch.inputs, everywhere).exp().view_as(p)
+    wrong = refused(p, q, batch.tokens, draw)
+    alphas = torch.stack([acceptance(p, q).mean(-1), 1 - wrong.float().mean(-1)], -1).tolist()
     began = time.perf_counter()
-    draft.served(batch.inputs, batch.target, wrong)
+    draft.served(batch.inputs, p, wrong)
     if lab.device == "cuda":
         torch.cuda.synchronize()
     return alphas, time.perf_counter() - began
