@@ -9,7 +9,7 @@ pass, in the same calls: from all of a call's drafts it could hardly fail. A rep
 shows in its share of new 4-grams.
 
 Changed after a result was seen: that formula is given the share of first drafts, for that of all drafts, and is judged
-where gamma is 3, for every gamma; to save time texts have 16 tokens for 32, and only greedy ones copies and bigrams.
+where gamma is 3, for every gamma; to save time texts have 16 tokens for 32, and copies and bigrams draft greedy ones.
 The drafter's input had drowned in what its copied layer adds; now scaled, it learns in 80 steps of shorter texts.
 """
 
