@@ -39,7 +39,7 @@ def found(lm, tmp_path):
 
     def judge(chosen, trained, untrained):
         lab, kinds = Lab(tmp_path), ("sampled", "greedy")
-        thresholds = paper.choose(chosen, chosen)
+        thresholds = paper.choose(chosen, chosen, [5, 10, len(lm.model.layers)])
         for name, one in (("untrained", untrained), ("trained", trained)):
             for kind in kinds:
                 paper.report(lab, lm, [5, 10], one, thresholds, {"exits": name, "text": kind}, HELD)
@@ -70,10 +70,9 @@ def test_exits_that_are_surest_where_they_are_wrong(found):
     assert found(seen(0.99), seen(0.8, sign=-1), seen(0.3))["confidence-aligns", ""] == "contradicted"
 
 
-def test_exits_that_cost_quality_save_nothing(found):
-    assert (
-        found(seen(0.99, worse=0.5), seen(0.99, worse=0.5), seen(0.3))["cost-7b", "layers, at 135M"] == "contradicted"
-    )
+def test_exits_that_cost_quality_save_nothing_and_do_not_pass_for_that(found):
+    outcome = found(seen(0.99, worse=0.5), seen(0.99, worse=0.5), seen(0.3))
+    assert outcome["cost-7b", "layers, at 135M"] == outcome["cost-7b", "quality, at 135M"] == "contradicted"
 
 
 def test_thresholds_of_other_texts_lose_quality(found):
