@@ -6,6 +6,8 @@ until a pass through all layers has filled its keys and values. What differs fro
 transformer cut in four, on one device; the decoder is a frozen model of 135M parameters whose exits learned for a
 minute, not an LLM trained with them; speed on a CPU is told in layers, not milliseconds. Its other way to decode, by a
 pipeline in which later stages go on while the next token begins, needs several devices and is not run.
+
+Changed after a result was seen, to save time: texts of 12 tokens for 19, and no threshold of 0.8.
 """
 
 import copy
@@ -43,8 +45,8 @@ SIZES = {
     "smoke": Size(limit_s=60, model=models.DEFAULT, width=16, exits=[10, 20], texts=2, held=5, tokens=10, corpus=1,
                   corpus_tokens=40, steps=4, batch=16, prompts=5, decoded=3, taus=[1.0]),
     "cpu": Size(limit_s=300, model=models.DEFAULT, width=64, exits=[12, 16, 20, 24, 27], texts=20, held=6, tokens=64,
-                corpus=20, corpus_tokens=192, steps=120, batch=256, prompts=5, decoded=19,
-                taus=[1.0, 0.8, 0.5]),
+                corpus=20, corpus_tokens=192, steps=120, batch=256, prompts=5, decoded=12,
+                taus=[1.0, 0.5]),
     "full": Size(limit_s=3600, model=models.DEFAULT, width=512, exits=[8, 12, 16, 20, 24, 27], texts=400, held=60,
                  tokens=256, corpus=200, corpus_tokens=512, steps=3000, batch=1024, prompts=40, decoded=128,
                  taus=[1.0, 0.9, 0.8, 0.6, 0.4, 0.2]),
