@@ -5,6 +5,30 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const drawn = new Set();
 let loaded;
 
+// Words in as many lines as the width asks for; a letter is about so many pixels wide.
+function lines(words, width, letter) {
+  const found = [""];
+  for (const word of words.split(" ")) {
+    const longer = `${found.at(-1)} ${word}`.trim();
+    if (longer.length * letter > width && found.at(-1)) found.push(word);
+    else found[found.length - 1] = longer;
+  }
+  return found;
+}
+
+// A narrower drawing has its title and its axis' title in lines, and fewer columns of its legend.
+function fit(specification, width) {
+  const share = width / specification.width;
+  specification.width = width;
+  specification.title = lines(specification.title, width - 24, 7.2);
+  for (const { encoding } of specification.layer) {
+    if (encoding.x?.title) encoding.x.title = lines(encoding.x.title, width - 60, 6.2);
+    for (const { legend } of Object.values(encoding)) {
+      if (legend?.columns) legend.columns = Math.max(1, Math.floor(legend.columns * Math.min(share, 1)));
+    }
+  }
+}
+
 async function draw(figure) {
   const box = figure.querySelector(".drawn");
   loaded ??= import(figure.dataset.bundle);
@@ -12,10 +36,10 @@ async function draw(figure) {
   const [answer] = await Promise.all([fetch(`${figure.dataset.plot}theme=${theme}`), loaded]);
   if (!answer.ok) return; // the server's drawing stays
   const specification = await answer.json();
-  specification.width = Math.min(box.clientWidth, 620);
+  fit(specification, Math.min(box.clientWidth, 620));
   specification.autosize = { type: "fit", contains: "padding" };
   specification.height += 70;
-  const name = specification.title;
+  const name = [specification.title].flat().join(" ");
   const place = document.createElement("div");
   await window.vegaEmbed(place, specification, {
     ast: true, defaultStyle: false, actions: false, renderer: "svg", tooltip: { disableDefaultStyle: true },

@@ -147,7 +147,11 @@ def test_too_much_is_refused(server, part, fault):
     assert len(server.seen) == 1
 
 
-@pytest.mark.parametrize("content", [made.HTML, b"", PDF[:1000], made.encrypted(), made.no_page()])
+@pytest.mark.parametrize(
+    "content",
+    [made.HTML, b"", PDF[:1000], made.encrypted(), made.no_page()],
+    ids=["a page", "nothing", "a part", "encrypted", "no page"],
+)
 def test_what_is_no_paper_is_not_kept(server, content):
     work = mamba(server, content=content)
     with pytest.raises(NotFetched, match="no use"):

@@ -185,6 +185,25 @@ def test_a_plot_is_hovered_over_and_downloaded(site, client, chromium):
     page.context.close()
 
 
+def test_the_words_of_a_plot_fit_a_phone(site, client, chromium):
+    url, runs, _ = site
+    page = opened(chromium, client, url, viewport={"width": 390, "height": 844}).new_page()
+    long = "Agreement with the whole model against the share of its layers that were left out"
+
+    def longer(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"title": long})
+
+    page.route("**/plots/*.json*", longer)
+    page.goto(f"{url}/runs/{runs[0].pk}/")
+    page.locator(".plots").scroll_into_view_if_needed()
+    page.wait_for_selector(".drawn svg", timeout=60_000)
+    beyond = """[...document.querySelectorAll('.drawn svg text')].filter(
+        (one) => one.getBoundingClientRect().right > one.ownerSVGElement.getBoundingClientRect().right + 1)"""
+    assert page.evaluate(f"{beyond}.map((one) => one.textContent)") == []
+    page.context.close()
+
+
 def test_every_form_of_a_plot(client, measured_run):
     base = f"/runs/{measured_run.pk}/plots/1"
     assert client.get(f"{base}.png").content.startswith(b"\x89PNG")
