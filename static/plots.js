@@ -36,10 +36,10 @@ async function draw(figure) {
   const [answer] = await Promise.all([fetch(`${figure.dataset.plot}theme=${theme}`), loaded]);
   if (!answer.ok) return; // the server's drawing stays
   const specification = await answer.json();
+  const name = specification.title;
   fit(specification, Math.min(box.clientWidth, 620));
   specification.autosize = { type: "fit", contains: "padding" };
   specification.height += 70;
-  const name = [specification.title].flat().join(" ");
   const place = document.createElement("div");
   await window.vegaEmbed(place, specification, {
     ast: true, defaultStyle: false, actions: false, renderer: "svg", tooltip: { disableDefaultStyle: true },

@@ -57,15 +57,6 @@ def chromium() -> Iterator:
         launched.close()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long tests that start whole installations come first, so that the others run beside them."""
-
-    def later(item: pytest.Item) -> bool:
-        return not any(mark.args[0] in ("up", "chaos") for mark in item.iter_markers("xdist_group"))
-
-    items.sort(key=later)
-
-
 def pytest_terminal_summary(terminalreporter) -> None:
     """A suite without a browser must not look like one with it."""
     if browser.find() is None:

@@ -1,7 +1,7 @@
 """Online speculative decoding (Liu et al. 2024, arXiv:2310.07177): a draft learns while serving, from what was refused.
 
 After each request the places where the target refused the draft are kept, with the target's own distribution there;
-every few requests the draft takes some steps of forward KL on them, and they are forgotten (its Algorithm 1).
+every few requests the draft takes some steps of forward KL on them, and they are forgotten.
 n places of one or of several requests, V tokens.
 """
 
@@ -28,7 +28,7 @@ def refused(p: Tensor, q: Tensor, tokens: Tensor, draw: torch.Generator | None =
 
 
 def forward_kl(p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q), (n,), in nats: the distance that the paper found best for sampled text (its Section 4)."""
+    """KL(p || q), (n,), in nats: of the distances that the paper tries, the one that it found best."""
     return (torch.xlogy(p, p) - p * log_q).sum(-1)
 
 
