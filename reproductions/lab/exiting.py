@@ -105,10 +105,9 @@ def faithful(decoder: ExitDecoder, prompt: list[int], tokens: list[int]) -> floa
     return sum(a == b for a, b in zip(reader.logits(states).argmax(-1).tolist(), tokens, strict=True)) / len(tokens)
 
 
-def measured(decoder: ExitDecoder, prompt: list[int], count: int) -> dict[str, float]:
-    """Of a text of `count` tokens, decoded: ms a token after the prompt, the share of layers left out, the share of
-    tokens that the whole model would have chosen, and of different 4-grams."""
-    found = decoder.decode(prompt, count)
+def measured(decoder: ExitDecoder, prompt: list[int], found: Exited) -> dict[str, float]:
+    """Of a text that `decoder` wrote: ms a token after the prompt, the share of layers left out, the share of tokens
+    that the whole model would have chosen, and of different 4-grams."""
     left_out = 1 - sum(found.depths) / len(found.depths) / decoder.layers
     return {
         "token_ms": found.seconds * 1000 / len(found.depths),

@@ -131,4 +131,4 @@ def generate(lab, lm, heads, thresholds, prompts, decoded):
         taus = dict(zip(heads, thresholds.get(target, never).tolist(), strict=True))
         decoder = ExitDecoder(lm, heads, taus, "copy", exit_heads.PROMPT + decoded)
         for i, prompt in enumerate(prompts):
-            lab.row(generated=str(target), place=i, **measured(decoder, prompt, decoded))
+            lab.row(generated=str(target), place=i, **measured(decoder, prompt, decoder.decode(prompt, decoded)))

@@ -50,7 +50,7 @@ SIZES = {
     "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, prompt=8, tokens=12, steps=2, gammas=[2], held=6,
                   decoded=2, lengths=[8, 16, 32], repeats=5, acceptance=0.7, rows=512),
     "cpu": Size(limit_s=300, model=models.DEFAULT, texts=32, prompt=32, tokens=80, steps=80, gammas=[1, 2], held=6,
-                decoded=16, lengths=[16, 64, 256], repeats=5, acceptance=0.7, rows=4096),
+                decoded=10, lengths=[16, 64, 256], repeats=5, acceptance=0.7, rows=4096),
     "full": Size(limit_s=3600, model="HuggingFaceTB/SmolLM2-1.7B", texts=512, prompt=64, tokens=192, steps=4000,
                  gammas=[1, 2, 4, 8], held=20, decoded=128, lengths=[64, 256, 1024], repeats=20, acceptance=0.7,
                  rows=4096),
