@@ -18,7 +18,8 @@ from pikepdf import Array, Dictionary, Name, Object, OutlineItem, Pdf, String
 
 from exports import fetching, plot_files, sheets
 from exports.bundle_plan import Plan, manifest
-from exports.sheets import PlotPlace, Sheets
+from exports.flowables import PlotPlace
+from exports.sheets import Sheets
 
 DEPTH, MANY = 12, 5000  # of a paper's outline: levels, entries
 SAFE = ("/GoTo", "/URI", "/Named", "/GoToR")  # actions of links that stay

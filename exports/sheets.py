@@ -4,50 +4,21 @@ The sheets come first, so that contents and index know their pages; `exports.bin
 """
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import groupby
 
-import segno
-from reportlab.lib.colors import HexColor
 from reportlab.lib.pagesizes import A4
-from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.utils import simpleSplit
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable, Frame, KeepInFrame, Paragraph, Spacer, Table, TableStyle
+from reportlab.platypus import Flowable, Frame, KeepInFrame, Paragraph, Spacer, TableStyle
 
 from exports import typeface
-from exports.bundle_plan import PRIVATE, REPORT, TITLES, Claim, Item, Plan, Verdict
+from exports.bundle_plan import PRIVATE, REPORT, TITLES, Item, Plan
+from exports.flowables import FOOT, INNER, MARGIN, PAGE, SOFT, WIDTH, PlotPlace, style, table
 from exports.typeface import markup
+from exports.work_sheet import sheet
 
-WIDTH, HEIGHT = A4
-MARGIN, FOOT = 54, 46
-INNER, PAGE = WIDTH - 2 * MARGIN, HEIGHT - MARGIN - FOOT - 14  # what a page takes
-INK, SOFT, RULE, ACCENT = (HexColor(code) for code in ("#1b1f24", "#555f6b", "#d9dde2", "#1f5fa8"))
-MARKS = {
-    "replicated": ("✔", "#2f7d4f"),
-    "contradicted": ("✘", "#b3261e"),
-    "inconclusive": ("≈", "#8a6d1b"),
-    "no result": ("?", "#8a4fa3"),
-    "computed": ("=", "#555f6b"),
-    "not testable here": ("–", "#555f6b"),
-}
-SCALES = {"reduced": "reduced scale", "paper": "the paper's scale", "any": "at any scale"}
 ROMAN = ((100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
-AUTHORS = 24  # named on a sheet; more are counted
 SMALLER = (1.0, 0.88, 0.78)  # sizes that are tried until a work's sheet has two pages at most
-
-
-@dataclass
-class PlotPlace:
-    """Where a plot goes: page of our own pages, lower left corner and size in points."""
-
-    page: int
-    x: float
-    y: float
-    width: float
-    height: float
-    drawing: dict
 
 
 @dataclass
@@ -61,54 +32,6 @@ class Sheets:
     front: tuple[int, int] = (0, 0)
     plots: list[PlotPlace] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
-
-
-def style(size: float, *, bold: bool = False, color=INK, after: float = 0, leading: float = 1.25) -> ParagraphStyle:
-    """A paragraph's style; sizes in points."""
-    name = typeface.STYLES[(int(bold), 0)]
-    return ParagraphStyle(
-        f"{size}{bold}", fontName=name, fontSize=size, leading=size * leading, textColor=color, spaceAfter=after,
-        splitLongWords=1,
-    )  # fmt: skip
-
-
-class _Plot(Flowable):
-    """Room for a plot, which is put in later: it is a PDF of its own."""
-
-    def __init__(self, drawing: dict, width: float, places: list[PlotPlace], page: Callable[[], int]):
-        super().__init__()
-        self.drawing, self.places, self.page = drawing, places, page
-        self.width, self.height = width, width * 0.6
-
-    def wrap(self, *available: float) -> tuple[float, float]:
-        return self.width, self.height
-
-    def draw(self) -> None:
-        x, y = self.canv.absolutePosition(0, 0)
-        self.places.append(PlotPlace(self.page(), x, y, self.width, self.height, self.drawing))
-
-
-class _Code(Flowable):
-    """A QR code of an address, drawn as bars."""
-
-    def __init__(self, address: str, side: float):
-        super().__init__()
-        self.address, self.side = address, side
-
-    def wrap(self, *available: float) -> tuple[float, float]:
-        return self.side, self.side
-
-    def draw(self) -> None:
-        matrix = segno.make(self.address, error="m", boost_error=False, mask=2).matrix
-        module = self.side / len(matrix)
-        path = self.canv.beginPath()
-        for i, row in enumerate(matrix):
-            for dark, bar in groupby(range(len(row)), key=lambda j: row[j]):
-                if dark:
-                    cells = list(bar)
-                    path.rect(cells[0] * module, self.side - (i + 1) * module, len(cells) * module, module)
-        self.canv.setFillColor(INK)
-        self.canv.drawPath(path, stroke=0, fill=1)
 
 
 def draw(plan: Plan) -> Sheets:
@@ -226,7 +149,7 @@ def cover(plan: Plan) -> list[Flowable]:
         Paragraph("Papers on LLM inference", style(28, bold=True, after=8)),
         Paragraph(markup(f"{TITLES[plan.kind]}: {plan.selection}"), style(14, color=SOFT, after=30)),
         Paragraph(markup(about), style(11, after=18)),
-        _table(rows, [60, INNER - 60], rules=False),
+        table(rows, [60, INNER - 60], rules=False),
         Spacer(1, 24),
         Paragraph(
             markup(f"{newest} Verdicts are of our own re-implementations, on the hardware named beside them."),
@@ -249,10 +172,10 @@ def contents(plan: Plan, numbers: list[int], index_number: int) -> list[Flowable
                             for i in group.items]  # fmt: skip
         if group.name:
             rows.insert(0, [Paragraph(markup(group.name), style(11, bold=True)), ""])
-        table = _table(rows, [INNER - 40, 40], pad=1.2)
-        table.setStyle(TableStyle([("NOSPLIT", (0, 0), (-1, min(2, len(rows) - 1)))]))
-        story += [table, Spacer(1, 8)]
-    story.append(_table([[_link("Index", "index"), _number(index_number, "index")]], [INNER - 40, 40], pad=1.2))
+        works = table(rows, [INNER - 40, 40], pad=1.2)
+        works.setStyle(TableStyle([("NOSPLIT", (0, 0), (-1, min(2, len(rows) - 1)))]))
+        story += [works, Spacer(1, 8)]
+    story.append(table([[_link("Index", "index"), _number(index_number, "index")]], [INNER - 40, 40], pad=1.2))
     return story
 
 
@@ -283,129 +206,6 @@ def _indexed(name: str, places: list[int], numbers: list[int]) -> str:
     return f"{markup(name)}&nbsp; {pages}"
 
 
-def sheet(
-    plan: Plan, item: Item, size: float, places: list[PlotPlace], page: Callable[[], int]
-) -> list[Flowable]:  # fmt: skip
-    """One work: facts, claims beside what was measured, plots, citation."""
-    small = style(8 * size)
-    named = item.authors[:AUTHORS]
-    more = f" and {len(item.authors) - AUTHORS} more" if len(item.authors) > AUTHORS else ""
-    facts = [[Paragraph(markup(k), style(8 * size, color=SOFT)), Paragraph(markup(v), small)] for k, v in item.facts]
-    links = [(item.url, item.url), *((f"{label}: {url}", url) for label, url in item.links)]
-    facts += [[Paragraph("Links" if i == 0 else "", style(8 * size, color=SOFT)), _address(text, url, small)]
-              for i, (text, url) in enumerate(links)]  # fmt: skip
-    if item.topics:
-        facts.append(
-            [Paragraph("Topics", style(8 * size, color=SOFT)), Paragraph(markup(", ".join(item.topics)), small)]
-        )
-    code = _Code(item.url, 62)
-    head = Table(
-        [[_table(facts, [62, INNER - 62 - 84], rules=False, pad=0.8), code]], [INNER - 80, 80],
-        style=TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("ALIGN", (1, 0), (1, 0), "RIGHT"),
-                          ("LEFTPADDING", (0, 0), (-1, -1), 0), ("RIGHTPADDING", (0, 0), (-1, -1), 0)]),
-    )  # fmt: skip
-    story: list[Flowable] = [
-        Paragraph(markup(item.title), style(17 * size, bold=True, after=4)),
-        Paragraph(markup(", ".join(named) + more), style(9 * size, color=SOFT, after=6)),
-        *_fate(plan, item, size),
-        head,
-        Spacer(1, 6),
-    ]
-    if item.question:
-        story.append(Paragraph(markup(item.question), style(10 * size, bold=True, after=4)))
-    story += _claims(item, size) + _plots(item, places, page)
-    lines = "<br/>".join("&nbsp; " * line.startswith(" ") + markup(line) for line in item.citation.strip().splitlines())
-    story += [Spacer(1, 6), Paragraph(lines, style(7 * size, color=SOFT))]
-    return story
-
-
-def _fate(plan: Plan, item: Item, size: float) -> list[Flowable]:
-    """Whether the paper follows, and if not, why."""
-    if item.paper:
-        version = f", version {item.paper.version}" if item.paper.version else ""
-        said = f"The paper follows on the next {item.paper.pages} pages{version}."
-    elif item.stub:
-        said = f"The paper is not in this bundle: {item.stub}"
-    else:
-        return []
-    box = Table([[Paragraph(markup(said), style(9 * size, bold=True))]], [INNER],
-                style=TableStyle([("BOX", (0, 0), (-1, -1), 0.8, ACCENT)]))  # fmt: skip
-    return [box, Spacer(1, 6)]
-
-
-def _claims(item: Item, size: float) -> list[Flowable]:
-    """A row a claim: the paper's words on the left, ours on the right."""
-    if not item.claims:
-        return [Paragraph("No claim of this work is recorded.", style(9 * size, color=SOFT))]
-    head = [Paragraph(text, style(8.5 * size, bold=True)) for text in ("What the paper says", "What was measured")]
-    rows = [[_says(claim, size), _measured(claim, size)] for claim in item.claims]
-    table = Table([head, *rows], [INNER * 0.5, INNER * 0.5], repeatRows=1, splitInRow=1)
-    table.setStyle(
-        TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LINEABOVE", (0, 1), (-1, -1), 0.4, RULE),
-                    ("LEFTPADDING", (0, 0), (0, -1), 0), ("RIGHTPADDING", (1, 0), (1, -1), 0),
-                    ("TOPPADDING", (0, 0), (-1, -1), 3), ("BOTTOMPADDING", (0, 0), (-1, -1), 3)])
-    )  # fmt: skip
-    return [table]
-
-
-def _says(claim: Claim, size: float) -> list[Flowable]:
-    parts = [Paragraph(markup(claim.statement), style(8.5 * size, bold=True, after=1))]
-    verified = "" if claim.verified else " (figure not verified)"
-    parts.append(Paragraph(markup(claim.says + verified), style(8 * size)))
-    for text in filter(None, (claim.conditions, claim.place)):
-        parts.append(Paragraph(markup(text), style(7.5 * size, color=SOFT)))
-    return parts
-
-
-def _measured(claim: Claim, size: float) -> list[Flowable]:
-    if claim.untested:
-        return [Paragraph(markup(f"Not tested: {claim.untested}"), style(8 * size, color=SOFT))]
-    if not claim.verdicts:
-        return [Paragraph("No reproduction here yet.", style(8 * size, color=SOFT))]
-    return [part for verdict in claim.verdicts for part in _verdict(verdict, size)]
-
-
-def _verdict(verdict: Verdict, size: float) -> list[Flowable]:
-    asked = f"{markup(verdict.measure)} <b>{markup(verdict.bound)}</b>"
-    if not verdict.outcome:
-        return [Paragraph(f"{asked}: {markup(verdict.reason)}", style(8 * size, color=SOFT, after=2))]
-    mark, color = MARKS.get(verdict.outcome, ("?", "#555f6b"))
-    scale = f", {SCALES[verdict.scale]}" if verdict.scale in SCALES else ""
-    told = f'<font color="{color}"><b>{mark} {markup(verdict.outcome)}</b></font>{markup(scale)}: '
-    told += f"<b>{figure(verdict)}</b>" if verdict.value is not None else ""
-    on = f"on {verdict.device}, size {verdict.size}, {verdict.measured_at}"
-    parts = [Paragraph(told, style(8 * size)), Paragraph(asked, style(8 * size))]
-    grey = "; ".join(filter(None, (f"because {verdict.because}" if verdict.because else "", verdict.reason, on)))
-    return [*parts, Paragraph(markup(grey), style(7.5 * size, color=SOFT, after=2))]
-
-
-def figure(verdict: Verdict) -> str:
-    """The value with its 95 % interval, where it has one."""
-    text = f"{verdict.value:.4g}"
-    if verdict.low is None or verdict.high is None or verdict.low == verdict.high:
-        return text
-    return f"{text} ({verdict.low:.4g} to {verdict.high:.4g})"
-
-
-def _plots(item: Item, places: list[PlotPlace], page: Callable[[], int]) -> list[Flowable]:
-    """Two beside each other."""
-    if not item.plots:
-        return []
-    width = INNER / 2 - 6
-    drawn = [_Plot(drawing, width, places, page) for drawing in item.plots]
-    rows = [[*drawn[i : i + 2], ""][:2] for i in range(0, len(drawn), 2)]
-    return [Spacer(1, 6), Table(rows, [INNER / 2] * 2, style=TableStyle([("LEFTPADDING", (0, 0), (-1, -1), 0)]))]
-
-
-def _table(rows: list[list], widths: list[float], *, rules: bool = True, pad: float = 2) -> Table:
-    look: list[tuple] = [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0),
-            ("RIGHTPADDING", (0, 0), (-1, -1), 4), ("TOPPADDING", (0, 0), (-1, -1), pad),
-            ("BOTTOMPADDING", (0, 0), (-1, -1), pad)]  # fmt: skip
-    if rules:
-        look.append(("LINEBELOW", (0, 0), (-1, -1), 0.3, RULE))
-    return Table(rows, widths, style=TableStyle(look), hAlign="LEFT")
-
-
 def _link(text: str, target: str) -> Paragraph:
     return Paragraph(f'<a href="#{target}">{markup(text)}</a>', style(9))
 
@@ -414,11 +214,6 @@ def _number(number: int, target: str) -> Paragraph:
     right = style(9)
     right.alignment = 2
     return Paragraph(f'<a href="#{target}">{number}</a>', right)
-
-
-def _address(text: str, url: str, look: ParagraphStyle) -> Paragraph:
-    quoted = url.replace("&", "&amp;").replace('"', "%22").replace("<", "%3C")
-    return Paragraph(f'<a href="{quoted}" color="#1f5fa8">{markup(text)}</a>', look)
 
 
 def roman(number: int) -> str:
