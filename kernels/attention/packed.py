@@ -7,6 +7,9 @@ sequence and head: the first stores scores and leaves each tile's row maximum an
 and the second takes exp(s - maximum) / sum while it loads. The work is that of sum L_b^2, not of B S^2.
 """
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
 import torch
 import triton
 import triton.language as tl
@@ -140,7 +143,7 @@ def _packed_triton(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, lengths: li
     tops = torch.empty(h, t, tiles, device=q.device, dtype=torch.float32)
     sums, tiled = torch.empty_like(tops), shape | {"BK": BLOCK_K, "TILES": tiles}
     _scores[(blocks, tiles, len(lengths) * h)](q, k, scores, tops, sums, offsets, places, scale2, t, **tiled)
-    of_row = torch.repeat_interleave((square + BLOCK_K - 1) // BLOCK_K, square).repeat(h)
+    of_row = torch.repeat_interleave((square + BLOCK_K - 1) // BLOCK_K, square, output_size=t).repeat(h)
     _complete[(h * t,)](tops, sums, of_row, TILES=tiles, TP=triton.next_power_of_2(tiles), num_warps=1)
     _values[(blocks, len(lengths) * h)](scores, tops, sums, v, out, offsets, places, t, **tiled)
     return out
@@ -167,18 +170,22 @@ def _packed_torch(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, lengths: lis
 
 
 def packed_attention(
-    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, short: int = SHORT, impl: str = "auto"
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, short: int = SHORT, impl: str = "auto",
+    lengths: Sequence[int] | None = None,
+) -> Tensor:  # fmt: skip
     """Attention inside each packed sequence, no mask: q, k, v (T, H, D), offsets (B + 1,) int32 -> (T, H, D).
 
-    `impl`: "triton" (float32, float16, bfloat16; D <= 128), "torch" or "auto". For inference: no gradient.
+    `impl`: "triton" (float32, float16, bfloat16; D <= 128), "torch" or "auto". `lengths`: the B lengths, where the host
+    knows them: offsets are then not read back, for which a GPU would be waited for. For inference: no gradient.
     ValueError says what was expected.
     """
     if q.dim() != 3 or not q.shape == k.shape == v.shape or not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"expected q, k and v (T, H, D) alike, got {', '.join(str((*x.shape,)) for x in (q, k, v))}")
-    bounds = offsets.tolist()
-    lengths = [after - before for before, after in zip(bounds, bounds[1:], strict=False)]
-    if not lengths or bounds[0] != 0 or bounds[-1] != len(q) or min(lengths) < 1:
+    bounds = offsets.tolist() if lengths is None else [0, *accumulate(lengths)]
+    if len(bounds) != len(offsets) or len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != len(q):
+        raise ValueError(f"offsets: expected to rise from 0 to {len(q)}, got {bounds}")
+    lengths = [after - before for before, after in pairwise(bounds)]
+    if min(lengths) < 1:
         raise ValueError(f"offsets: expected to rise from 0 to {len(q)}, got {bounds}")
     chosen = choose(impl, q)
     if chosen == "triton" and (q.dtype == torch.float64 or q.shape[2] > MAX_HEAD):

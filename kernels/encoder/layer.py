@@ -40,7 +40,7 @@ class EncoderLayer(nn.Module):
             q, k, v = (packing.unpack(each).transpose(1, 2) for each in (q, k, v))
             seen = packing.pack(scaled_dot_product_attention(q, k, v, packing.mask).transpose(1, 2))
         else:
-            seen = packed_attention(q, k, v, packing.offsets)
+            seen = packed_attention(q, k, v, packing.offsets, lengths=packing.lengths)
         x = self._add(linear(seen.flatten(1), self.out.weight), self.out, x, 0)
         up = bias_gelu(linear(x, self.up.weight), self.up.bias)
         return self._add(linear(up, self.down.weight), self.down, x, 1)

@@ -67,7 +67,7 @@ def _refined(
         xh, xr = _halves(x, SCALE)
         yh, yr = _halves(y, SCALE)
         if OUTSIDE:
-            acc += tl.dot(xh, yh)
+            acc += tl.dot(xh, yh, max_num_imprecise_acc=BK)  # else the compiler adds it inside all the same
         else:
             acc = tl.dot(xh, yh, acc)
         if PRODUCTS > 3:

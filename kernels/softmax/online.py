@@ -24,11 +24,24 @@ def softmax_reference(x: Tensor) -> Tensor:
 
 
 @triton.jit
+def _exp(x):
+    """exp(x) of float32 to the last places: a GPU's own multiplies by log2 e first, and errs with |x|.
+
+    exp(x) = 2^n exp(x - n ln 2), the whole part n exactly; ln 2 in two parts, the first short enough that n of it is
+    exact. Below -150 the result is 0.
+    """
+    x = tl.maximum(x, -150.0, propagate_nan=tl.PropagateNan.ALL)
+    n = tl.floor(x * 1.4426950408889634 + 0.5)
+    rest = (x - n * 0.693359375) + n * 2.12194440054690583e-4
+    return tl.exp2(n) * tl.exp(rest)
+
+
+@triton.jit
 def _merge(m, d, m2, d2):
     """The pair of two parts of a row: Section 3.1, eq. 4. The maximum of nothing is -inf and shifts nothing."""
     top = tl.maximum(m, m2)
     shift = tl.where(top == float("-inf"), 0.0, top)
-    return top, d * tl.exp(m - shift) + d2 * tl.exp(m2 - shift)
+    return top, d * _exp(m - shift) + d2 * _exp(m2 - shift)
 
 
 @triton.jit
@@ -52,11 +65,11 @@ def _softmax_kernel(x_ptr, out_ptr, V, METHOD: tl.constexpr, BLOCK: tl.constexpr
     shift = tl.where(m == float("-inf"), 0.0, m)
     if METHOD != "online":
         for start in range(0, V, BLOCK):
-            d += tl.exp(_load(x_ptr + row, start + lanes, V) - shift)
+            d += _exp(_load(x_ptr + row, start + lanes, V) - shift)
         d = tl.sum(d, 0)
     d = tl.where(d == 0.0, 1.0, d)
     for start in range(0, V, BLOCK):
-        y = tl.exp(_load(x_ptr + row, start + lanes, V) - shift) / d
+        y = _exp(_load(x_ptr + row, start + lanes, V) - shift) / d
         tl.store(out_ptr + row + start + lanes, y.to(out_ptr.dtype.element_ty), mask=start + lanes < V)
 
 

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.dispatch import choose
-from kernels.softmax.online import BLOCK, _load, _merge, merge, softmax, softmax_reference
+from kernels.softmax.online import BLOCK, _exp, _load, _merge, merge, softmax, softmax_reference
 
 LARGEST_K = 64
 
@@ -56,7 +56,7 @@ def _topk_kernel(x_ptr, out_ptr, column_ptr, V, K, SLOTS: tl.constexpr, FUSED: t
         value = tl.sum(tl.where(slots == slot, kept, 0.0), 0)
         column = tl.sum(tl.where(slots == slot, columns, 0), 0)
         if FUSED:
-            value = tl.exp(value - shift) / d
+            value = _exp(value - shift) / d
         else:
             value = tl.maximum(value, 0.0)  # probabilities came in
         tl.store(out_ptr + row * K + place, value.to(out_ptr.dtype.element_ty))

@@ -37,7 +37,7 @@ class FeatureLayer(nn.Module):
     def __init__(self, model):
         super().__init__()
         width = model.config.hidden_size
-        self.mix = nn.Linear(2 * width, width, bias=False)
+        self.mix = nn.Linear(2 * width, width, bias=False, device=model.device)
         nn.init.zeros_(self.mix.weight)
         scale = _size(model) / model.model.norm.weight.detach().float()
         self.register_buffer("scale", scale.to(model.dtype))

@@ -141,7 +141,7 @@ def _time(lab, layer, packing, repeats, last):
     calls = {
         "padded": partial(_unfused, wide_q, wide_k, wide_v, packing.mask),
         "PyTorch's fused": partial(scaled_dot_product_attention, wide_q, wide_k, wide_v, packing.mask),
-        "packed": partial(packed_attention, q, k, v, packing.offsets),
+        "packed": partial(packed_attention, q, k, v, packing.offsets, lengths=packing.lengths),
     }
     for method, samples in lab.time(repeats, **calls).items():
         for i, ms in enumerate(samples):
@@ -171,7 +171,7 @@ def _parts(lab, layer, packing, repeats):
     x = _inputs(lab, layer, packing)
     attend = {
         "padded": partial(scaled_dot_product_attention, wide_q, wide_k, wide_v, packing.mask),
-        "packed": partial(packed_attention, q, k, v, packing.offsets),
+        "packed": partial(packed_attention, q, k, v, packing.offsets, lengths=packing.lengths),
     }
     for method, rows in (("padded", x.flatten(0, 1)), ("packed", packing.pack(x))):
         calls = {"qkv": partial(layer.qkv, rows), "attention": attend[method], "output": partial(layer.out, rows),

@@ -98,7 +98,8 @@ def leave(logits, threshold):
 
 def choose(logits, labels):
     """By validation texts, the largest threshold up to which no drop is large, and the smallest that saves enough."""
-    scores = [0.0, *entropy.entropy(logits[:-1]).flatten().quantile(torch.linspace(0, 1, 201)).tolist(), 10.0]
+    shares = torch.linspace(0, 1, 201, device=logits.device)
+    scores = [0.0, *entropy.entropy(logits[:-1]).flatten().quantile(shares).tolist(), 10.0]
     ways = [(s, *leave(logits, s)) for s in scores]
     right = [(answers == labels).double().mean() for _, answers, _ in ways]
     small = takewhile(lambda i: right[0] - right[i] <= SMALL, range(len(scores)))

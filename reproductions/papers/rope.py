@@ -84,7 +84,7 @@ def run(lab, model, triples, tokens, width, layers, context, steps, seeds):
 def _turned(x, places):
     """Rows of x (1, 1, N, D), float64, at places (N,)."""
     cos, sin = tables(places, x.shape[-1], dtype=x.dtype)
-    return rotary(x, x, cos, sin)[0]
+    return rotary(x, x, cos, sin, impl="torch")[0]
 
 
 def _identities(lab, d, triples):
@@ -107,10 +107,10 @@ def _real(lab, lm, ids):
         groups, places = q.shape[1] // k.shape[1], torch.arange(n, device=q.device)
         wide = q.double(), k.double().repeat_interleave(groups, 1)
         cos, sin = tables(places, q.shape[-1], theta, torch.float64)
-        one, two = rotary(*wide, cos, sin, "halves")
+        one, two = rotary(*wide, cos, sin, "halves", "torch")
         score = one @ two.mT
         cos, sin = tables(places + SHIFT, q.shape[-1], theta, torch.float64)
-        moved, along = rotary(*wide, cos, sin, "halves")
+        moved, along = rotary(*wide, cos, sin, "halves", "torch")
         change = (score - moved @ along.mT).abs().max() / score.abs().max()
         over = (score.abs() / _limit(*wide, theta)).max()
         lab.row(method=models.DEFAULT, layer=layer, real_change=change.item(), score_over_bound=over.item())

@@ -49,7 +49,7 @@ SIZES = {
     "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, prompt=8, tokens=12, steps=2, draws=2000, top_p=0.8,
                   lengths=[1, 3, 6], held=6, decoded=3),
     "cpu": Size(limit_s=300, model=models.DEFAULT, texts=32, prompt=32, tokens=80, steps=80, draws=20_000, top_p=0.8,
-                lengths=[1, 3, 6], held=8, decoded=16),
+                lengths=[1, 3, 6], held=6, decoded=16),
     "full": Size(limit_s=3600, model="HuggingFaceTB/SmolLM2-1.7B", texts=512, prompt=64, tokens=192, steps=4000,
                  draws=200_000, top_p=0.8, lengths=[1, 2, 3, 4, 6, 8], held=32, decoded=128),
 }  # fmt: skip

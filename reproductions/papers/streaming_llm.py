@@ -40,7 +40,7 @@ SIZES = {
     "smoke": Size(limit_s=60, model=models.DEFAULT, tokens=272, cache=96, sinks=[4, 8], block=8, samples=8,
                   timed=SAME, timed_caches=[32], repeats=5, beside=1, beside_tokens=40, beside_budgets=[50]),
     "cpu": Size(limit_s=300, model=models.DEFAULT, tokens=2048, cache=256, sinks=[1, 2, 4, 8], block=32, samples=32,
-                timed=SAME, timed_caches=[64, 128, 256], repeats=6, beside=2, beside_tokens=192,
+                timed=SAME, timed_caches=[64, 128, 256], repeats=6, beside=2, beside_tokens=160,
                 beside_budgets=[20, 50]),
     "full": Size(limit_s=3600, model=models.DEFAULT, tokens=65536, cache=1024, sinks=[1, 2, 4, 8], block=32,
                  samples=512, timed=SHAPE, timed_caches=[256, 512, 1024, 2048, 4096], repeats=20,

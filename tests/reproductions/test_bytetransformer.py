@@ -28,7 +28,7 @@ def test_the_smallest_size_reaches_every_check(tmp_path):
 
 
 def test_attention_that_runs_into_the_next_sequence_is_not_exact(tmp_path, monkeypatch):
-    def crossing(q, k, v, offsets):
+    def crossing(q, k, v, offsets, lengths):
         return packed_attention(q, k, v, torch.tensor([0, offsets[-1].item()]))
 
     monkeypatch.setattr(layers, "packed_attention", crossing)
@@ -48,9 +48,9 @@ def test_work_on_padding_is_counted(tmp_path, monkeypatch):
 
 
 def test_slow_packed_ways_contradict_the_speeds(tmp_path, monkeypatch):
-    def slow(*args):
+    def slow(*args, **options):
         time.sleep(0.02)
-        return packed_attention(*args)
+        return packed_attention(*args, **options)
 
     real = paper._dense
 
