@@ -20,12 +20,23 @@ for module, name, signature, constants, options in json.load(sys.stdin):
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(types.values()) if kind[0] == "*"}
     source = ASTSource(kernel, types, constants, aligned)
     found = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-    print(json.dumps([name, ".target sm_90" in found.asm["ptx"], found.metadata.shared]))
+    print(json.dumps([name, found.asm["ptx"], found.metadata.shared]))
 """
 
 
 def compile_for_sm90(module: str, cases: list[tuple[str, dict, dict, dict]]) -> None:
-    """Compile each (kernel, signature of what is no constant, constants, options); AssertionError if one fails.
+    """Compile each (kernel, signature of what is no constant, constants, options); AssertionError if one fails."""
+    for name, text, shared in _compiled(module, cases):
+        assert ".target sm_90" in text and shared <= SHARED_LIMIT, (name, shared)
+
+
+def ptx(module: str, cases: list[tuple[str, dict, dict, dict]]) -> list[str]:
+    """The code of each."""
+    return [text for _, text, _ in _compiled(module, cases)]
+
+
+def _compiled(module: str, cases: list[tuple[str, dict, dict, dict]]) -> list[tuple[str, str, int]]:
+    """(name, PTX, bytes of shared memory) of each.
 
     Pointers are aligned to 16 bytes, as PyTorch's are: else Triton loads no tile ahead, and needs no memory for it.
     """
@@ -41,5 +52,4 @@ def compile_for_sm90(module: str, cases: list[tuple[str, dict, dict, dict]]) -> 
     assert done.returncode == 0, done.stderr[-3000:]
     compiled = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(compiled) == len(cases)
-    for name, targets_sm90, shared in compiled:
-        assert targets_sm90 and shared <= SHARED_LIMIT, (name, shared)
+    return compiled

@@ -9,6 +9,7 @@ from kernels.encoder import fusions
 from kernels.encoder.layer import EncoderLayer, random_lengths
 from kernels.encoder.packing import Packing
 from kernels.testing import assert_as_exact_as, error
+from tests.environment import DEVICE
 from tests.kernels.compiling import compile_for_sm90
 
 BATCHES = [[1], [5, 33], [64, 1, 65, 63], [32, 130]]
@@ -16,8 +17,8 @@ BATCHES = [[1], [5, 33], [64, 1, 65, 63], [32, 130]]
 
 def tensors(lengths, d=20, dtype=torch.float32, heads=8):
     torch.manual_seed(sum(lengths))
-    offsets = torch.tensor([0, *lengths]).cumsum(0).int()
-    return *(torch.randn(sum(lengths), heads, d).to(dtype) for _ in range(3)), offsets
+    offsets = torch.tensor([0, *lengths]).cumsum(0).int().to(DEVICE)
+    return *(torch.randn(sum(lengths), heads, d).to(DEVICE, dtype) for _ in range(3)), offsets
 
 
 @pytest.mark.parametrize("impl", ["torch", "triton"])
@@ -25,7 +26,7 @@ def tensors(lengths, d=20, dtype=torch.float32, heads=8):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("lengths", BATCHES, ids=str)
 def test_as_a_block_diagonal_mask(lengths, dtype, short, impl):
-    if impl == "triton" and dtype == torch.bfloat16 and not torch.cuda.is_available():
+    if impl == "triton" and dtype == torch.bfloat16 and DEVICE == "cpu":
         pytest.skip("Triton's interpreter multiplies bfloat16 as integers in tl.dot")
     heads = 8 if impl == "torch" else 2
     q, k, v, offsets = tensors(lengths, dtype=dtype, heads=heads)
@@ -62,6 +63,14 @@ def test_large_scores_and_no_look_at_neighbours(short, impl):
     assert found.isfinite().all() and torch.equal(found[:40], again[:40])
 
 
+def test_lengths_that_the_host_knows_are_taken_and_checked():
+    q, k, v, offsets = tensors([5, 33])
+    assert torch.equal(packed_attention(q, k, v, offsets, lengths=[5, 33]), packed_attention(q, k, v, offsets))
+    for wrong in ([5, 32], [38], [38, 0]):
+        with pytest.raises(ValueError, match="expected to rise from 0 to 38"):
+            packed_attention(q, k, v, offsets, lengths=wrong)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -74,9 +83,9 @@ def test_large_scores_and_no_look_at_neighbours(short, impl):
     ],
 )  # fmt: skip
 def test_what_is_refused(change, words):
-    q, k, v, offsets = tensors([5, 33])
+    given = dict(zip(("q", "k", "v", "offsets"), tensors([5, 33]), strict=True)) | change
     with pytest.raises(ValueError, match=words):
-        packed_attention(**{"q": q, "k": k, "v": v, "offsets": offsets} | change)
+        packed_attention(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
 
 
 def test_packing_and_back():
@@ -101,8 +110,8 @@ def test_lengths_have_the_share_that_was_asked_for():
 @pytest.mark.parametrize(("rows", "width"), [(1, 3), (7, 64), (5, 100), (3, 1025)])
 def test_the_fused_steps(rows, width, dtype):
     torch.manual_seed(rows)
-    x, residual = torch.randn(2, rows, width).to(dtype)
-    bias, weight, shift = torch.randn(3, width).to(dtype)
+    x, residual = torch.randn(2, rows, width).to(DEVICE, dtype)
+    bias, weight, shift = torch.randn(3, width).to(DEVICE, dtype)
     for name, more in (("bias_gelu", (bias,)), ("bias_residual_norm", (bias, residual, weight, shift))):
         reference = getattr(fusions, f"{name}_reference")
         exact = reference(x.double(), *(one.double() for one in more))

@@ -7,17 +7,18 @@ import torch
 
 from kernels.position.rotary import rotary, rotary_reference, tables
 from kernels.testing import assert_as_exact_as, error
+from tests.environment import DEVICE
 from tests.kernels.compiling import compile_for_sm90
 
 
 def tensors(n, d=16, heads=5, groups=3, dtype=torch.float32):
     torch.manual_seed(n * d)
-    return torch.randn(2, heads, n, d).to(dtype), torch.randn(2, groups, n, d).to(dtype)
+    return torch.randn(2, heads, n, d).to(DEVICE, dtype), torch.randn(2, groups, n, d).to(DEVICE, dtype)
 
 
 def by_matrix(x, positions, width, base, layout):
     """R x with R written out, block by block, in float64."""
-    turn = torch.eye(x.shape[-1], dtype=torch.float64).repeat(len(positions), 1, 1)
+    turn = torch.eye(x.shape[-1], dtype=torch.float64, device=x.device).repeat(len(positions), 1, 1)
     for i in range(width // 2):
         a, b = (2 * i, 2 * i + 1) if layout == "pairs" else (i, i + width // 2)
         angle = positions.double() * base ** (-2 * i / width)
@@ -34,7 +35,7 @@ CASES = [(1, 16, 16), (31, 16, 16), (32, 16, 10), (33, 12, 12), (70, 20, 4), (5,
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("n", "d", "width"), CASES)
 def test_as_the_matrix(n, d, width, dtype, layout, impl):
-    positions = torch.arange(n) * 37 + 5
+    positions = torch.arange(n, device=DEVICE) * 37 + 5
     given, (cos, sin) = tensors(n, d, dtype=dtype), tables(positions, width)
     found = rotary(*given, cos, sin, layout, impl)
     for x, out, peer in zip(given, found, rotary_reference(*given, cos, sin, layout), strict=True):
@@ -45,7 +46,7 @@ def test_as_the_matrix(n, d, width, dtype, layout, impl):
 def test_halves_are_what_transformers_does():
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-    (q, k), (cos, sin) = tensors(40), tables(torch.arange(40), 16, 500.0)
+    (q, k), (cos, sin) = tensors(40), tables(torch.arange(40, device=DEVICE), 16, 500.0)
     theirs = apply_rotary_pos_emb(q, k, torch.cat([cos, cos], -1)[None], torch.cat([sin, sin], -1)[None])
     for found, other in zip(rotary(q, k, cos, sin, "halves"), theirs, strict=True):
         assert torch.allclose(found, other, atol=1e-6)
@@ -55,8 +56,8 @@ def test_halves_are_what_transformers_does():
 @pytest.mark.parametrize("layout", ["pairs", "halves"])
 def test_the_gradient_turns_back(layout, impl):
     q, k = (x.requires_grad_() for x in tensors(33, 12))
-    cos, sin = tables(torch.arange(33), 8)
-    grads = [torch.randn_like(x) for x in (q, k)]
+    cos, sin = tables(torch.arange(33, device=DEVICE), 8)
+    grads = [torch.randn(x.shape).to(DEVICE) for x in (q, k)]
     found = torch.autograd.grad(rotary(q, k, cos, sin, layout, impl), (q, k), grads)
     expected = torch.autograd.grad(rotary_reference(q, k, cos, sin, layout), (q, k), grads)
     for ours, theirs in zip(found, expected, strict=True):
@@ -89,8 +90,9 @@ def test_large_positions_keep_their_angles():
 def test_what_is_refused(change, words):
     q, k = tensors(8)
     cos, sin = tables(torch.arange(8), 16)
+    given = {"q": q, "k": k, "cos": cos, "sin": sin} | change
     with pytest.raises(ValueError, match=words):
-        rotary(**{"q": q, "k": k, "cos": cos, "sin": sin} | change)
+        rotary(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
 
 
 def test_compiles_for_sm90():

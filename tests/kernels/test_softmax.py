@@ -13,13 +13,14 @@ from kernels.softmax import counted, online, topk
 from kernels.softmax.online import METHODS, normaliser, softmax, softmax_reference
 from kernels.softmax.topk import softmax_topk, softmax_topk_reference
 from kernels.testing import assert_as_exact_as
+from tests.environment import DEVICE
 from tests.kernels.compiling import compile_for_sm90
 
 IMPLS = ["torch", "triton"]
 
 
 def rows(v, dtype=torch.float32, scale=3.0):
-    return (scale * torch.randn(3, v, generator=torch.Generator().manual_seed(v))).to(dtype)
+    return (scale * torch.randn(3, v, generator=torch.Generator().manual_seed(v))).to(DEVICE, dtype)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -33,8 +34,18 @@ def test_softmax_is_as_exact_as_pytorchs(v, method, impl, dtype):
 
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("method", ["safe", "online"])
+def test_the_least_likely_are_as_exact_as_the_likeliest(method, impl):
+    """Relative to each one: an exponential that errs with its argument's size shows only here."""
+    x = torch.linspace(0, -80, 321, device=DEVICE)[None]
+    exact = torch.softmax(x.double(), 1)
+    off = [((y.double() - exact) / exact).abs().max() for y in (softmax(x, method, impl), torch.softmax(x, 1))]
+    assert off[0] <= 2 * max(off[1], torch.finfo(torch.float32).eps)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("method", ["safe", "online"])
 def test_edge_rows(method, impl):
-    x = torch.zeros(5, 40)
+    x = torch.zeros(5, 40, device=DEVICE)
     x[0] = -torch.inf
     x[1] = 1.0e4
     x[2, 20] = 1.0e4
@@ -47,12 +58,12 @@ def test_edge_rows(method, impl):
 
 @pytest.mark.parametrize("impl", IMPLS)
 def test_naive_overflows_as_the_paper_says(impl):
-    assert not softmax(torch.full((1, 20), 1.0e4), "naive", impl, block=16).isfinite().all()
+    assert not softmax(torch.full((1, 20), 1.0e4, device=DEVICE), "naive", impl, block=16).isfinite().all()
 
 
 @pytest.mark.parametrize("impl", IMPLS)
 def test_no_rows_and_strided_rows(impl):
-    assert softmax(torch.empty(0, 5), impl=impl).shape == (0, 5)
+    assert softmax(torch.empty(0, 5, device=DEVICE), impl=impl).shape == (0, 5)
     x = rows(34)[:, ::2]
     torch.testing.assert_close(softmax(x, impl=impl, block=16), torch.softmax(x, 1))
 
@@ -94,12 +105,12 @@ def test_topk_is_as_exact_as_pytorchs(v, k, fused, impl):
 
 @pytest.mark.parametrize("impl", IMPLS)
 def test_topk_of_ties_and_of_rows_that_are_mostly_minus_infinity(impl):
-    x = torch.full((3, 40), -torch.inf)
+    x = torch.full((3, 40), -torch.inf, device=DEVICE)
     x[1, 7], x[1, 33] = 1.0, 2.0
     x[2] = 5.0
     values, columns = softmax_topk(x, 4, impl=impl, block=16)
     assert (values[0] == 0).all() and columns[1, :2].tolist() == [33, 7] and (values[1, 2:] == 0).all()
-    torch.testing.assert_close(values[2], torch.full((4,), 1 / 40))
+    torch.testing.assert_close(values[2], torch.full((4,), 1 / 40, device=DEVICE))
     assert len(set(columns[2].tolist())) == 4
 
 
@@ -110,7 +121,7 @@ def test_topk_of_ties_and_of_rows_that_are_mostly_minus_infinity(impl):
         (lambda: softmax(torch.zeros(3, 3, dtype=torch.int32)), "got torch.int32"),
         (lambda: softmax(torch.zeros(3, 3), "quick"), "method: expected one of naive, safe, online"),
         (lambda: softmax(torch.zeros(3, 3), block=3), "power of two"),
-        (lambda: softmax(torch.zeros(3, 3).double(), impl="triton"), "got torch.float64"),
+        (lambda: softmax(torch.zeros(3, 3).double().to(DEVICE), impl="triton"), "got torch.float64"),
         (lambda: softmax_topk(torch.zeros(3, 3), 4), "k: expected 1 to 3, got 4"),
         (lambda: softmax_topk(torch.zeros(3), 1), "expected floating point"),
     ],
@@ -172,8 +183,9 @@ def _load_unmasked_as_zero(row_ptr, cols, V):
 )
 def test_a_wrong_kernel_is_caught(name, wrong, monkeypatch):
     x = rows(50)
-    monkeypatch.setattr(online, name, wrong)
-    monkeypatch.setattr(topk, name, wrong)
+    for module, kernel in ((online, "_softmax_kernel"), (topk, "_topk_kernel")):
+        monkeypatch.setattr(module, name, wrong)
+        monkeypatch.setattr(module, kernel, triton.jit(getattr(module, kernel).fn))  # what is compiled keeps the right
     assert_wrong(lambda: softmax(x, "online", "triton", block=16), x)
     assert_wrong(lambda: softmax_topk(x, 50, impl="triton", block=16)[0], x)
 

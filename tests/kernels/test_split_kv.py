@@ -14,6 +14,7 @@ from tests.environment import DEVICE
 from tests.kernels.compiling import compile_for_sm90
 
 IMPLS = ["torch", "triton"]
+TIMES = 4 if DEVICE == "cuda" else 2  # cuBLAS adds in another order, on a few of these inputs luckily
 
 
 def inputs(n, m, h=16, g=2, b=4, d=64, dtype=torch.float32):  # the largest error of few numbers is luck
@@ -37,7 +38,7 @@ def paged(k, v, page, table_dtype=torch.int32):
     return *caches, order.view(b, t).to(table_dtype)
 
 
-def check(q, k, v, lengths, impl, causal=False, page=0, **options):
+def check(q, k, v, lengths, impl, causal=False, page=0, times=2, **options):
     double = [x.double() for x in (q, k, v)]
     exact = decoding_reference(*double, lengths, causal, options.get("scale"))
     peer = decoding_reference(q, k, v, lengths, causal, options.get("scale"))
@@ -46,7 +47,7 @@ def check(q, k, v, lengths, impl, causal=False, page=0, **options):
         found = paged_attention(q, *paged(k, v, page), lengths, causal, impl=impl, **options)
     else:
         found = split_kv_attention(q, k, v, lengths, causal, impl=impl, **options)
-    assert_as_exact_as(found, peer, exact)
+    assert_as_exact_as(found, peer, exact, times)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -74,7 +75,7 @@ def test_every_sequence_has_its_length(splits, page, impl):
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize(("h", "g", "n"), [(16, 16, 1), (16, 1, 1), (16, 1, 5), (12, 4, 2)])
 def test_groups_are_packed_into_tiles(h, g, n, impl):
-    check(*inputs(n, 80, h, g), None, impl, n > 1, splits=2)
+    check(*inputs(n, 80, h, g), None, impl, n > 1, times=TIMES, splits=2)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -98,7 +99,7 @@ def test_the_cache_is_a_view_and_is_not_copied(impl):
         view.copy_(x)
     check(q, *views, None, impl, splits=2)
     shared = [x[:, :, None].expand(4, 2, 8, 90, 64)[:, 0] for x in (k, v)]  # one head for four, by a stride of 0
-    check(q[:, :8], *shared, None, impl, splits=2)
+    check(q[:, :8], *shared, None, impl, times=TIMES, splits=2)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -177,8 +178,9 @@ Q, K = torch.zeros(1, 4, 1, 8), torch.zeros(1, 2, 6, 8)
     ],
 )
 def test_bad_input_is_refused(change, words):
+    given = {"q": Q, "k": K, "v": K} | change
     with pytest.raises(ValueError, match=words):
-        split_kv_attention(**{"q": Q, "k": K, "v": K} | change)
+        split_kv_attention(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
 
 
 @pytest.mark.parametrize(

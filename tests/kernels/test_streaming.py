@@ -17,6 +17,7 @@ from kernels.cache.streaming import (
     streaming_reference,
 )
 from kernels.testing import assert_as_exact_as
+from tests.environment import DEVICE
 
 ROOT = Path(__file__).resolve().parents[2]
 DOUBLE = {"rtol": 1e-10, "atol": 1e-10}
@@ -24,14 +25,14 @@ DOUBLE = {"rtol": 1e-10, "atol": 1e-10}
 
 def tables(length, d, dtype=torch.float64):
     angles = torch.arange(length, dtype=torch.float64)[:, None] * 10000.0 ** (-torch.arange(0, d, 2) / d)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    return angles.cos().to(DEVICE, dtype), angles.sin().to(DEVICE, dtype)
 
 
 def inputs(n, h=3, g=1, d=16, b=1, queries=None, dtype=torch.float64, seed=0):
     make = torch.Generator().manual_seed(seed)
     q = torch.randn(b, h, queries or n, d, generator=make, dtype=torch.float64)
     k, v = (torch.randn(b, g, n, d, generator=make, dtype=torch.float64) for _ in range(2))
-    return q.to(dtype), k.to(dtype), v.to(dtype)
+    return q.to(DEVICE, dtype), k.to(DEVICE, dtype), v.to(DEVICE, dtype)
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 70])
@@ -49,7 +50,7 @@ def test_the_parallel_form_in_blocks_is_the_whole_matrix(n, sinks, window):
 def test_the_parallel_form_is_the_real_cache_token_by_token(sinks, window):
     q, k, v = inputs(50, h=4, g=2, b=2)
     cos, sin = tables(110, 16)
-    cache = StreamingCache(sinks, window, cos[: sinks + window], sin[: sinks + window])
+    cache = StreamingCache(sinks, window, cos[: sinks + window], sin[: sinks + window], impl="torch")  # in float64
     steps = [cache.attend(*(x[:, :, t : t + 1] for x in (q, k, v))) for t in range(50)]
     torch.testing.assert_close(torch.cat(steps, 2), streaming_reference(q, k, v, cos, sin, sinks, window), **DOUBLE)
 
@@ -75,7 +76,7 @@ def test_it_needs_no_more_positions_than_the_cache_and_a_block():
 def wrong(q, k, v, cos, sin, sinks, window, mistake):
     """The reference with one mistake that people make."""
     n = q.shape[2]
-    i, j = torch.arange(n)[:, None], torch.arange(n)
+    i, j = torch.arange(n, device=DEVICE)[:, None], torch.arange(n, device=DEVICE)
     place = j if mistake == "positions in the text" else j.clamp(max=sinks + window - 1)
     keys = rotate(k, cos[:n], sin[:n]).mT
     near, far = rotate(q, cos[:n], sin[:n]) @ keys, rotate(q, cos[place], sin[place]) @ keys
@@ -122,7 +123,7 @@ CASES = [  # (slots, query heads, key heads, head size, sinks, oldest)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("length", "h", "g", "d", "sinks", "oldest"), CASES)
 def test_one_step_is_as_exact_as_plain_pytorch(impl, dtype, length, h, g, d, sinks, oldest, chunk, monkeypatch):
-    if impl == "triton" and dtype == torch.bfloat16 and not torch.cuda.is_available():
+    if impl == "triton" and dtype == torch.bfloat16 and DEVICE == "cpu":
         pytest.skip("Triton's interpreter multiplies bfloat16 as integers in tl.dot")
     monkeypatch.setattr(streaming, "CHUNK", chunk)
     q, k, v = inputs(length, h, g, d, b=2, queries=1, dtype=dtype)
@@ -173,7 +174,7 @@ def test_a_triton_cache_streams_like_the_reference():
 def test_a_prompt_taken_at_once_is_one_taken_token_by_token():
     q, k, v = inputs(30)
     cos, sin = tables(12, 16)
-    whole, steps = StreamingCache(4, 8, cos, sin), StreamingCache(4, 8, cos, sin)
+    whole, steps = (StreamingCache(4, 8, cos, sin, impl="torch") for _ in range(2))
     whole.prefill(k[:, :, :12], v[:, :, :12])
     for t in range(30):
         step = [x[:, :, t : t + 1] for x in (q, k, v)]
