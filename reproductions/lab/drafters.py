@@ -24,7 +24,7 @@ from reproductions.spec import ParameterError
 
 DOMAINS = ("prose", "code")
 MIX = 10.0  # of the mix's output: from nothing it would learn too slowly
-WARM = 1000  # the first of some tokens that are words
+FIRST_WORD = 1000  # from this token on most are words
 LETTERS = 6  # at most of a token, in these texts
 
 
@@ -55,7 +55,7 @@ class FeatureLayer(nn.Module):
 @torch.no_grad()
 def _size(model) -> Tensor:
     """Root mean square of what the last layer is given, over some tokens; the first one's is far larger."""
-    ids = torch.arange(WARM, WARM + 32, device=model.device)[None]
+    ids = torch.arange(FIRST_WORD, FIRST_WORD + 32, device=model.device)[None]
     return model(ids, output_hidden_states=True).hidden_states[-2][0, 1:].float().pow(2).mean().sqrt()
 
 

@@ -58,7 +58,7 @@ def trained(
     )  # fmt: skip
     heads = kind(states.shape[1], targets.shape[1])
     heads.load_state_dict(found)
-    return heads.to(lab.device).eval().requires_grad_(False), words
+    return heads.to(lab.device, model.dtype).eval().requires_grad_(False), words
 
 
 def _trained(lab, kind, states, targets, table, steps, batch, rate, seed):

@@ -185,7 +185,7 @@ def test_a_wrong_kernel_is_caught(name, wrong, monkeypatch):
     x = rows(50)
     for module, kernel in ((online, "_softmax_kernel"), (topk, "_topk_kernel")):
         monkeypatch.setattr(module, name, wrong)
-        monkeypatch.setattr(module, kernel, triton.jit(getattr(module, kernel).fn))  # what is compiled keeps the right
+        monkeypatch.setattr(module, kernel, triton.jit(getattr(module, kernel).fn))  # compiled anew
     assert_wrong(lambda: softmax(x, "online", "triton", block=16), x)
     assert_wrong(lambda: softmax_topk(x, 50, impl="triton", block=16)[0], x)
 

@@ -55,7 +55,7 @@ def check(kind, given, marks, impl, times=3, **options):
 @pytest.mark.parametrize(("kind", "amount"), [("hash", 1), ("hash", 3), ("hash", 12), ("dropped", 0), ("dropped", 0.6)])
 @pytest.mark.parametrize("n", [3, 70])
 def test_output_and_gradients_are_as_exact_as_pytorchs(n, kind, amount, strict, impl):
-    times = 4 if DEVICE == "cuda" else 3  # cuBLAS adds in another order, on these few numbers luckily
+    times = 4 if DEVICE == "cuda" else 3  # on 3 tokens the dense form may happen to err little
     check(kind, inputs(n), pattern(kind, amount, n), impl, times, strict=strict)
 
 
