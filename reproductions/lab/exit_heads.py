@@ -38,7 +38,7 @@ def untrained(model, layers: Iterable[int]) -> dict[int, Head]:
     """A head for each of `layers`, as before training."""
     heads = {}
     for layer in layers:
-        heads[layer] = Head(model.config.hidden_size, model.config.rms_norm_eps).to(model.device)
+        heads[layer] = Head(model.config.hidden_size, model.config.rms_norm_eps).to(model.device, model.dtype)
         heads[layer].gain.data.copy_(model.model.norm.weight)
     return heads
 
@@ -115,7 +115,7 @@ def see(model, heads: Mapping[int, Head], texts: Sequence[own_text.Text]) -> See
     for layer, x in states.items():
         head = heads.get(layer, model.model.norm)
         for rows, wanted in zip(x.split(256), after.split(256), strict=True):
-            logits = model.lm_head(head(rows)).float()
+            logits = model.lm_head(head(rows.to(model.dtype))).float()
             nll = cross_entropy(logits, wanted, reduction="none")
             parts.append(torch.stack([logits.argmax(-1).double(), confidence(logits).double(), nll.double()]))
     found = torch.cat(parts, 1).unflatten(1, (len(states), -1))
@@ -135,6 +135,7 @@ def _train(lab, model, after: Tensor, last: Tensor, layers: list[int], steps: in
     likeliest = torch.cat([(part @ weight.T).topk(8, 1).indices for part in last.split(512)])
     heads, made = untrained(model, layers), dict[str, Tensor]()
     for i, (layer, head) in enumerate(heads.items()):
+        head.float()
         draw = torch.Generator().manual_seed(seed)
         optimiser = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.01)
         for step in range(steps):
