@@ -5,7 +5,7 @@ target is a 135M model, the draft one decoder layer trained for a minute on the 
 code (reproductions/lab/drafters.py), not a 4B model of 8 layers; prompts are pieces of a novel and of Python's standard
 library, not XSum and HumanEval; one CPU, where a pass over K + 1 tokens costs more than one over a single token.
 
-Changed after a result was seen, to save time: 8 texts of 16 tokens for 10 of 32, and no K of 2. The drafter's
+Changed after a result was seen, to save time: 6 texts of 16 tokens for 10 of 32, and no K of 2. The drafter's
 input had drowned in what its copied layer adds; now it is scaled, and learns in 80 steps of shorter texts.
 """
 
