@@ -9,7 +9,7 @@ pass, in the same calls: from all of a call's drafts it could hardly fail. A rep
 shows in its share of new 4-grams.
 
 Changed after a result was seen: that formula is given the share of first drafts, for that of all drafts, and is judged
-where gamma is 3, for every gamma; to save time texts have 16 tokens for 32, and copies and bigrams draft greedy ones.
+where gamma is 3, for every gamma; to save time texts have 10 tokens for 32, and copies and bigrams draft greedy ones.
 The drafter's input had drowned in what its copied layer adds; now scaled, it learns in 80 steps of shorter texts.
 """
 
@@ -53,7 +53,7 @@ SIZES = {
     "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, prompt=8, tokens=12, steps=2, draws=2000, gammas=[3],
                   held=6, decoded=3),
     "cpu": Size(limit_s=300, model=models.DEFAULT, texts=32, prompt=32, tokens=80, steps=80, draws=20_000,
-                gammas=[1, 3], held=6, decoded=16),
+                gammas=[1, 3], held=6, decoded=10),
     "full": Size(limit_s=3600, model="HuggingFaceTB/SmolLM2-1.7B", texts=512, prompt=64, tokens=192, steps=4000,
                  draws=200_000, gammas=[1, 2, 3, 4, 5, 7], held=20, decoded=128),
 }  # fmt: skip
