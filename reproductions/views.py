@@ -40,7 +40,8 @@ def _paper(
     reproduction = Reproduction.objects.filter(work=work).first()
     asked = _asked(request, reproduction)
     runs = list(reproduction.runs.for_list()[:10]) if reproduction else []
-    plotted = _plotted(reproduction)
+    measured = _measured(reproduction)
+    plotted = measured[0] if measured else None
     around, neighbours = near.around(work)
     context = {
         "work": work,
@@ -48,6 +49,7 @@ def _paper(
         "claims": evidence.of_work(work, reproduction),
         "runs": runs,
         "plotted": plotted,
+        "also": measured[1:],
         "scale": evidence.against_the_paper(plotted) if plotted else [],
         "method": sources.method(slug) if reproduction else None,
         "related": around,
@@ -74,11 +76,11 @@ def _asked(request: HttpRequest, reproduction: Reproduction | None) -> dict:
     return values | {"size": run.size, "device": run.device, "seed": str(run.seed), "from": run.pk}
 
 
-def _plotted(reproduction: Reproduction | None) -> Run | None:
-    """The run whose plots the paper's page shows: that of the first headline."""
-    if reproduction is None or not reproduction.headlines:
-        return None
-    return Run.objects.for_list().filter(pk=reproduction.headlines[0]["run"]).first()
+def _measured(reproduction: Reproduction | None) -> list[Run]:
+    """The runs of the headlines, one a device; first the one that says most, then the newest: its plots are shown."""
+    numbers = {headline["run"] for headline in reproduction.headlines} if reproduction else set()
+    runs = Run.objects.for_list().filter(pk__in=numbers) if numbers else []
+    return sorted(runs, key=lambda run: (run.rank, run.job.ended_at), reverse=True)
 
 
 @require_safe

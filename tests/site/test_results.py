@@ -37,6 +37,17 @@ def outdate(made: Reproduction, **changes) -> None:
     made.save()
 
 
+def test_the_plots_are_those_of_the_run_that_says_most_and_the_others_are_named(made, client):
+    gpu = {"device_name": "Test GPU", "cpu": "Test CPU", "torch": "2", "python": "3"}
+    large = measured.run(made, 1.5, size="full", environment=gpu)
+    small = measured.run(made, 1.5)
+    page = client.get("/papers/flashattention/")
+    assert f"/runs/{large.pk}/plots/0" in page.content.decode()
+    assert f"/runs/{small.pk}/plots/0" not in page.content.decode()
+    assert f"run {small.pk} on Test CPU, size cpu." in text(page)
+    assert f"Run {large.pk} on Test GPU, size full, which has the paper's scale" in text(page)
+
+
 class TestStale:
     """What an earlier version measured."""
 
