@@ -23,13 +23,13 @@ def test_the_smallest_size_reaches_every_check(tmp_path):
     assert "no result" not in found.values()
 
 
-def wrong_layout(q, k, cos, sin, layout="pairs"):
+def wrong_layout(q, k, cos, sin, layout="pairs", impl="auto"):
     """Queries turned in one layout, keys in the other."""
     other = "halves" if layout == "pairs" else "pairs"
-    return paper_rotary(q, k, cos, sin, layout)[0], paper_rotary(q, k, cos, sin, other)[1]
+    return paper_rotary(q, k, cos, sin, layout, impl)[0], paper_rotary(q, k, cos, sin, other, impl)[1]
 
 
-def sine_lost(q, k, cos, sin, layout="pairs"):
+def sine_lost(q, k, cos, sin, layout="pairs", impl="auto"):
     return tuple(x * torch.cat([cos, cos], -1) for x in (q, k))
 
 
