@@ -11,6 +11,7 @@ from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
 from tests.kernels.attending import gradients
 from tests.kernels.compiling import compile_for_sm90
+from tests.kernels.placing import on_device
 
 IMPLS = ["torch", "triton"]
 
@@ -73,7 +74,7 @@ def test_bad_input_is_refused(change, words):
     right = dict.fromkeys("qkv", torch.zeros(1, 2, 16, 8)) | {"mask": torch.ones(1, 2, 1, 1).bool(), "block": 16}
     given = right | change
     with pytest.raises(ValueError, match=words):
-        block_sparse_attention(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
+        block_sparse_attention(**on_device(given))
 
 
 def test_every_kernel_compiles_for_sm90():

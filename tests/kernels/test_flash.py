@@ -13,6 +13,7 @@ from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
 from tests.kernels.attending import assert_exact, gradients, inputs
 from tests.kernels.compiling import compile_for_sm90
+from tests.kernels.placing import on_device
 
 IMPLS = ["torch", "triton"]
 SIZES = [(1, 1), (1, 70), (31, 33), (64, 64), (65, 32), (130, 63), (63, 130)]
@@ -138,7 +139,7 @@ def test_a_mistake_is_far_outside_the_tolerance(mistake):
 def test_bad_input_is_refused(change, words):
     given = dict.fromkeys("qkv", torch.zeros(1, 2, 4, 8)) | change
     with pytest.raises(ValueError, match=words):
-        flash_attention(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
+        flash_attention(**on_device(given))
 
 
 def signature(dtype, grads):

@@ -14,6 +14,7 @@ from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
 from tests.kernels.attending import assert_exact, gradients, inputs
 from tests.kernels.compiling import compile_for_sm90
+from tests.kernels.placing import on_device
 
 IMPLS = ["torch", "triton"]
 MASKS = [Mask(), Mask(True), Mask(True, 50, 3)]
@@ -173,7 +174,7 @@ ZEROS = torch.zeros(1, 2, 4, 8)
 def test_bad_input_is_refused(change, words):
     given = dict.fromkeys("qkv", ZEROS) | change
     with pytest.raises(ValueError, match=words):
-        flash_attention_2(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
+        flash_attention_2(**on_device(given))
 
 
 def signature(dtype, lengths, grads):

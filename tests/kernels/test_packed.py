@@ -11,6 +11,7 @@ from kernels.encoder.packing import Packing
 from kernels.testing import assert_as_exact_as, error
 from tests.environment import DEVICE
 from tests.kernels.compiling import compile_for_sm90
+from tests.kernels.placing import on_device
 
 BATCHES = [[1], [5, 33], [64, 1, 65, 63], [32, 130]]
 
@@ -85,7 +86,7 @@ def test_lengths_that_the_host_knows_are_taken_and_checked():
 def test_what_is_refused(change, words):
     given = dict(zip(("q", "k", "v", "offsets"), tensors([5, 33]), strict=True)) | change
     with pytest.raises(ValueError, match=words):
-        packed_attention(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
+        packed_attention(**on_device(given))
 
 
 def test_packing_and_back():

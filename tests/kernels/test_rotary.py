@@ -9,6 +9,7 @@ from kernels.position.rotary import rotary, rotary_reference, tables
 from kernels.testing import assert_as_exact_as, error
 from tests.environment import DEVICE
 from tests.kernels.compiling import compile_for_sm90
+from tests.kernels.placing import on_device
 
 
 def tensors(n, d=16, heads=5, groups=3, dtype=torch.float32):
@@ -92,7 +93,7 @@ def test_what_is_refused(change, words):
     cos, sin = tables(torch.arange(8), 16)
     given = {"q": q, "k": k, "cos": cos, "sin": sin} | change
     with pytest.raises(ValueError, match=words):
-        rotary(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
+        rotary(**on_device(given))
 
 
 def test_compiles_for_sm90():

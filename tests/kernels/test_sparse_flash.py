@@ -18,6 +18,7 @@ from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
 from tests.kernels.attending import gradients
 from tests.kernels.compiling import compile_for_sm90
+from tests.kernels.placing import on_device
 
 IMPLS = ["torch", "triton"]
 KINDS = {"hash": (hash_sparse_attention, same_bucket), "dropped": (qk_sparse_attention, both_kept)}
@@ -138,7 +139,7 @@ def test_bad_input_is_refused(kind, change, words):
     names, marks = ("hash", torch.zeros(1, 2, 4).long()) if kind == "hash" else ("keep", torch.ones(1, 2, 4).bool())
     given = dict.fromkeys("qkv", torch.zeros(1, 2, 4, 8)) | {f"q_{names}": marks, f"k_{names}": marks} | change
     with pytest.raises(ValueError, match=words):
-        KINDS[kind][0](**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
+        KINDS[kind][0](**on_device(given))
 
 
 def test_every_kernel_compiles_for_sm90():

@@ -12,6 +12,7 @@ from kernels.attention.split_kv import decoding_reference, split_kv_attention
 from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
 from tests.kernels.compiling import compile_for_sm90
+from tests.kernels.placing import on_device
 
 IMPLS = ["torch", "triton"]
 TIMES = 4 if DEVICE == "cuda" else 2  # cuBLAS adds in another order and sometimes errs little
@@ -180,7 +181,7 @@ Q, K = torch.zeros(1, 4, 1, 8), torch.zeros(1, 2, 6, 8)
 def test_bad_input_is_refused(change, words):
     given = {"q": Q, "k": K, "v": K} | change
     with pytest.raises(ValueError, match=words):
-        split_kv_attention(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
+        split_kv_attention(**on_device(given))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from kernels.gemm.flat import METHODS, best_static, dataflow, flat_linear, flat_
 from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
 from tests.kernels.compiling import compile_for_sm90
+from tests.kernels.placing import on_device
 
 IMPLS = ["torch", "triton"]
 
@@ -109,7 +110,7 @@ Q, K, X = torch.zeros(1, 4, 1, 8), torch.zeros(1, 2, 4, 8), torch.zeros(2, 8)
 def test_bad_attention_input_is_refused(change, words):
     given = {"q": Q, "k": K, "v": K} | change
     with pytest.raises(ValueError, match=words):
-        unified_max_attention(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
+        unified_max_attention(**on_device(given))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_bad_attention_input_is_refused(change, words):
 def test_a_bad_product_is_refused(change, words):
     given = {"x": X, "w": X} | change
     with pytest.raises(ValueError, match=words):
-        flat_linear(**{name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in given.items()})
+        flat_linear(**on_device(given))
 
 
 def test_every_kernel_compiles_for_sm90():
