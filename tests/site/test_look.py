@@ -201,6 +201,7 @@ def test_the_words_of_a_plot_fit_a_phone(site, client, chromium):
     beyond = """[...document.querySelectorAll('.drawn svg text')].filter(
         (one) => one.getBoundingClientRect().right > one.ownerSVGElement.getBoundingClientRect().right + 1)"""
     assert page.evaluate(f"{beyond}.map((one) => one.textContent)") == []
+    page.unroute_all(behavior="wait")  # another plot may be on its way
     page.context.close()
 
 
