@@ -1,5 +1,7 @@
 """A small reproduction and runs of it, as a worker leaves them."""
 
+from copy import deepcopy
+
 from catalog.models import Work
 from jobs.models import Job
 from jobs.states import change
@@ -31,7 +33,7 @@ SPEC = {
 
 def reproduction() -> Reproduction:
     work = Work.objects.get(slug="flashattention")
-    return Reproduction.objects.create(work=work, question="Is it exact?", spec=SPEC, spec_hash=SPEC["hash"])
+    return Reproduction.objects.create(work=work, question="Is it exact?", spec=deepcopy(SPEC), spec_hash=SPEC["hash"])
 
 
 def rows(error: float) -> list[dict]:

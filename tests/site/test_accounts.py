@@ -1,6 +1,5 @@
 """Accounts: invited from the command line, roles, the admin, and what it writes."""
 
-import re
 from io import StringIO
 
 import pytest
@@ -11,6 +10,7 @@ from django.core.management.base import CommandError
 from catalog import history
 from catalog.models import Category, Claim, Entry, Link, Work
 from tests.site.people import ROLES, sign_in
+from tests.site.shown import text
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "a long horse battery"
@@ -26,10 +26,6 @@ def invite(*words: str) -> str:
     out = StringIO()
     call_command("invite", *words, stdout=out, stderr=StringIO())
     return out.getvalue().strip()
-
-
-def text(response) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
 
 
 def set_password(client, link: str, password: str = PASSWORD):

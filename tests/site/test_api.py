@@ -13,8 +13,8 @@ from config.api import api
 from jobs.models import Job
 from readers import services
 from readers.models import Collection
+from tests.site import measured
 from tests.site.people import person, sign_in
-from tests.site.test_pages import finished_run, reproduction  # noqa: F401
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1"
@@ -61,8 +61,8 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_filters_are_the_pages(client, reproduction, query):  # noqa: F811
-    finished_run(reproduction, error=1.0)
+def test_filters_are_the_pages(client, made, query):
+    measured.run(made, error=1.0)
     data = get(client, f"/works?{query}&size=200").json()
     page = client.get(f"/?{query}").content.decode()
     rows = re.findall(r'class="title" href="/papers/([^/]*)/"', page)
@@ -187,7 +187,7 @@ PROBLEMS = [  # who, method, path, body, status
 
 
 @pytest.mark.parametrize(("who", "method", "path", "body", "status"), PROBLEMS)
-def test_what_is_wrong_is_a_problem(client, settings, reproduction, who, method, path, body, status):  # noqa: F811
+def test_what_is_wrong_is_a_problem(client, settings, made, who, method, path, body, status):
     sign_in(client, settings, who)
     before = list(Work.objects.values())
     answer = send(client, method, path, "" if body is None else body, status)
@@ -255,14 +255,14 @@ def test_a_curator_writes_claims_links_entries_and_names(curator):
     is_problem(send(curator, "PATCH", "/works/vllm", {"authors": ["B", "B"]}, 422))
 
 
-def test_reading_runs_and_verdicts(client, reproduction):  # noqa: F811
-    run = finished_run(reproduction, error=1.0)
+def test_reading_runs_and_verdicts(client, made):
+    run = measured.run(made, error=1.0)
     assert get(client, "/runs?work=flashattention").json()["results"][0]["id"] == run.pk
     assert get(client, f"/runs/{run.pk}").json()["verdicts"][0]["outcome"] == "replicated"
     assert get(client, f"/runs/{run.pk}/rows").json()["rows"] == run.rows
     assert get(client, "/works/flashattention/reproduction").json()["question"] == "Is it exact?"
     claims = get(client, "/claims?verdict=replicated").json()
-    assert [claim["key"] for claim in claims["results"]] == ["exactness"] and claims["results"][0]["verdicts"]
+    assert [claim["key"] for claim in claims["results"]] == ["exactness", "memory"] and claims["results"][0]["verdicts"]
 
 
 def schema(client) -> dict:
@@ -292,10 +292,10 @@ def test_the_description_names_every_filter(client):
     assert parameters == {*FILTERS, "q", "sort", "page", "size"}
 
 
-def test_answers_are_as_described(client, reproduction):  # noqa: F811
+def test_answers_are_as_described(client, made):
     from openapi_schema_validator import OAS31Validator
 
-    run = finished_run(reproduction, error=1.0)
+    run = measured.run(made, error=1.0)
     collection = Collection.objects.create(owner=person("owner"), name="C", visibility="public")
     services.add(collection, Work.objects.get(slug="vllm"))
     bundle = Job.objects.create(kind="bundle", device="control", time_limit_s=9)

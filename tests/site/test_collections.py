@@ -9,6 +9,7 @@ from catalog.models import Work
 from readers import services
 from readers.models import Collection, CollectionItem
 from tests.site.people import asks_to_sign_in, person, sign_in
+from tests.site.shown import text
 
 pytestmark = pytest.mark.django_db
 SLUGS = ["vllm", "orca", "awq"]
@@ -34,10 +35,6 @@ def show(collection, visibility: str) -> Collection:
 
 def order(collection) -> list[str]:
     return list(collection.items.values_list("work__slug", flat=True))
-
-
-def text(response) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
 
 
 SEES = {  # visibility: its page, its link, for everybody but the owner

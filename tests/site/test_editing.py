@@ -6,6 +6,7 @@ import pytest
 
 from catalog.models import Category, Claim, Entry, Link, Work
 from tests.site.people import person, sign_in
+from tests.site.shown import text
 
 pytestmark = pytest.mark.django_db
 PAPER = "/papers/vllm/"
@@ -24,10 +25,6 @@ def work():
 @pytest.fixture
 def curator(client, settings):
     return sign_in(client, settings, "curator")
-
-
-def text(response) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
 
 
 def filled(response) -> dict:

@@ -9,6 +9,7 @@ from django.db import IntegrityError
 
 from catalog import import_views, imports
 from catalog.models import Category, Entry, ListImport, Work
+from tests.site.shown import text
 
 pytestmark = pytest.mark.django_db
 
@@ -47,10 +48,6 @@ def curator(client, django_user_model):
 def upload(client, content: str | bytes = TEXT, name: str = "list.md"):
     data = content.encode() if isinstance(content, str) else content
     return client.post("/import/", {"file": SimpleUploadedFile(name, data)})
-
-
-def text(response) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
 
 
 def digest(response) -> str:

@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 
 from catalog.models import Work
-from tests.site.test_pages import text
+from tests.site.shown import text
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("catalogue")]
 

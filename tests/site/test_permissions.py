@@ -23,9 +23,8 @@ from config.api import api
 from jobs.models import Job, Node
 from readers import services, tokens
 from readers.models import Collection
-from reproductions.models import Reproduction
+from tests.site import measured
 from tests.site.people import asks_to_sign_in, person, sign_in
-from tests.site.test_pages import SPEC, finished_run
 
 pytestmark = pytest.mark.django_db
 WHO = ("anonymous", "reader", "owner", "curator", "operator")
@@ -45,9 +44,9 @@ class Site:
 
     def __post_init__(self) -> None:
         owner, work = person("owner"), self.work
-        reproduction = Reproduction.objects.create(work=work, question="?", spec=SPEC, spec_hash="abc")
-        self.finished = finished_run(reproduction, error=1.0)
-        self.run = finished_run(reproduction, error=1.0)
+        made = measured.reproduction()
+        self.finished = measured.run(made, error=1.0)
+        self.run = measured.run(made, error=1.0)
         self.job = Job.objects.create(kind="run", device="cpu", time_limit_s=10, user=owner)
         self.bundle = Job.objects.create(kind="bundle", device="control", time_limit_s=10, user=owner)
         self.run.job = self.job

@@ -10,6 +10,7 @@ from catalog.models import Entry, Standing, Work
 from readers import ratings
 from readers.models import Rating
 from tests.site.people import asks_to_sign_in, person, sign_in
+from tests.site.shown import text
 
 pytestmark = pytest.mark.django_db
 
@@ -22,10 +23,6 @@ def listed(catalogue):
 @pytest.fixture
 def work():
     return Work.objects.get(slug="vllm")
-
-
-def text(response) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
 
 
 @pytest.mark.parametrize("role", ["reader", "curator", "operator", "local"])

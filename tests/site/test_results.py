@@ -10,25 +10,11 @@ from jobs.states import change
 from reproductions import stale
 from reproductions.models import Reproduction, Run
 from tests.site import measured
+from tests.site.shown import text
 
 pytestmark = pytest.mark.django_db
 ATOM = "{http://www.w3.org/2005/Atom}"
 ROW = re.compile(r"<tr[^>]*>.*?</tr>", re.S)
-
-
-@pytest.fixture
-def made(catalogue):
-    return measured.reproduction()
-
-
-@pytest.fixture
-def reader(client, django_user_model):
-    client.force_login(django_user_model.objects.create_user("reader", password="a long password"))
-    return client
-
-
-def text(response) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
 
 
 def outdate(made: Reproduction, **changes) -> None:

@@ -5,9 +5,10 @@ import re
 import pytest
 
 from catalog.models import Work
-from tests.site.test_pages import finished_run, listed, reader, reproduction, text  # noqa: F401
+from tests.site import measured
+from tests.site.shown import text
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("catalogue")]
 
 
 def rows(page) -> list[str]:
@@ -82,9 +83,9 @@ def test_a_work_in_no_category_is_listed_last(client):
     assert rows(page)[-1] == "stray" and "In no category" in text(page)
 
 
-def test_verdicts_are_a_facet_per_device(client, reproduction):  # noqa: F811
+def test_verdicts_are_a_facet_per_device(client, made):
     assert rows(client.get("/?verdict=replicated")) == []
-    finished_run(reproduction, 9.0)
+    measured.run(made, 9.0)
     assert rows(client.get("/?verdict=contradicted")) == ["flashattention"]
     assert rows(client.get("/?verdict=contradicted&device=cpu")) == ["flashattention"]
     assert rows(client.get("/?verdict=contradicted&device=cuda")) == []
@@ -101,9 +102,9 @@ def test_claims_of_every_work_are_on_one_page_after_another(client):
     assert seen == 369
 
 
-def test_claims_show_what_stands_by_device(client, reproduction):  # noqa: F811
+def test_claims_show_what_stands_by_device(client, made):
     assert "not measured" in text(client.get("/claims/?q=flashattention"))
-    run = finished_run(reproduction, 9.0)
+    run = measured.run(made, 9.0)
     page = client.get("/claims/?verdict=contradicted").content.decode()
     assert len(re.findall("#claim-", page)) == 1 and f'href="/runs/{run.pk}/"' in page and "contradicted" in page
 
