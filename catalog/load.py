@@ -22,6 +22,7 @@ WORK_FIELDS = ("title", "kind", "arxiv_id", "doi", "url", "venue", "authors_comp
                "metadata_source")  # fmt: skip
 CLAIM_FIELDS = ("statement", "metric", "direction", "value", "unit", "conditions", "place", "source", "verified",
                 "needs")  # fmt: skip
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, ten times as fast, where the wheel has it
 ENTRY_FIELDS = ("month", "tag", "bold", "title", "highlights", "stars")
 
 
@@ -44,7 +45,7 @@ def load(folder: Path = DATA) -> dict[str, int]:
 
 def _read(path: Path) -> dict:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=SAFE_LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadData(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):

@@ -4,6 +4,7 @@ Standard library only. `slugs()` lists the folder `papers/` without importing; `
 """
 
 import ast
+import functools
 import hashlib
 import importlib
 from collections.abc import Callable, Sequence
@@ -248,15 +249,21 @@ def _tools_of(file: Path) -> list[str]:
 
 
 def _imported(file: Path) -> list[Path]:
+    stems = [ROOT / name.replace(".", "/") for name in _names_imported(file.read_text())]
+    found = [stem.with_suffix(".py") for stem in stems] + [stem / "__init__.py" for stem in stems]
+    return [path for path in found if path.is_file()]
+
+
+@functools.cache  # many works import the same files, and to parse takes longest
+def _names_imported(text: str) -> frozenset[str]:
+    """Names of this project that a source imports; of `from a import b` both a and a.b, which may be a file too."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
-    stems = [ROOT / name.replace(".", "/") for name in names if name.startswith(("kernels", "reproductions"))]
-    found = [stem.with_suffix(".py") for stem in stems] + [stem / "__init__.py" for stem in stems]
-    return [path for path in found if path.is_file()]
+    return frozenset(name for name in names if name.startswith(("kernels", "reproductions")))
 
 
 def check_to_json(check: Check | Untested) -> dict:

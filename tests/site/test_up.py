@@ -15,6 +15,8 @@ import pytest
 from tests.installation import ROOT, Installation, eventually
 
 pytestmark = pytest.mark.xdist_group("up")
+# What htmx says of a search that the next letter replaced; a request that failed says sendError or responseError.
+REPLACED = ("htmx:afterRequest", "htmx:sendAbort")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def progress_of(run: str, up: Installation) -> int:
 
 
 def test_search_run_watch_and_read_the_verdict(up, chromium, tmp_path):
-    """The issue's own walk: search, StreamingLLM first, Run (cpu), progress moves, verdicts without reload."""
+    """The issue's own walk: search, StreamingLLM first, Run (smoke), progress moves, verdicts without reload."""
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -45,7 +47,7 @@ def test_search_run_watch_and_read_the_verdict(up, chromium, tmp_path):
     page.keyboard.press("Escape")
     page.locator("tr[data-row] a.title").first.click()
     page.wait_for_selector("text=recorded")  # measured figures from the first minute
-    page.select_option("#size", "cpu")
+    page.select_option("#size", "smoke")
     page.click("[data-run]")
     page.wait_for_url("**/runs/*/")
     page.evaluate("window.notReloaded = true")
@@ -70,7 +72,7 @@ def test_search_run_watch_and_read_the_verdict(up, chromium, tmp_path):
     assert shot.stat().st_size > 50_000
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert complaints == []
+    assert [text for text in complaints if not text.startswith(REPLACED)] == []
     page.close()
 
 
