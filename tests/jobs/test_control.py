@@ -1,5 +1,6 @@
 """Jobs that are no reproductions: the control process takes them, one at a time, and each has a page."""
 
+import sys
 import threading
 
 import pytest
@@ -8,6 +9,7 @@ from django.contrib.auth.models import User
 from jobs import health, services, supervise, tasks
 from jobs.models import Job, Node
 from jobs.node import register
+from tests.installation import Installation, eventually, free_port
 
 Status = Job.Status
 
@@ -102,3 +104,16 @@ def test_htmx_gets_the_part_that_changes(client, people):
     job = queue(user=people["operator"])
     page = client.get(f"/jobs/{job.pk}/", headers={"HX-Request": "true"})
     assert page.content.strip().startswith(b'<div id="job-live"') and page["Vary"].startswith("HX-Request")
+
+
+def test_the_control_process_looks_after_everything_as_it_starts(tmp_path):
+    """Without Redis, so that no message of its clock can be what did it."""
+    site = Installation(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    ask = "from jobs.models import Pulse; print('swept', Pulse.objects.filter(name='sweep').exists())"
+    try:
+        assert site.manage("migrate").returncode == 0
+        assert "swept False" in site.manage("shell", "-c", ask).stdout
+        site.start(sys.executable, "manage.py", "control", log="control")
+        eventually(lambda: "swept True" in site.manage("shell", "-c", ask).stdout, "it swept")
+    finally:
+        site.stop()

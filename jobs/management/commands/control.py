@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from config.celery import app
 from jobs.node import CannotJoin, register, serve
+from jobs.sweep import sweep
 
 
 class Command(BaseCommand):
@@ -21,6 +22,7 @@ class Command(BaseCommand):
             node = register(f"{socket.gethostname()}-control", "control", 0)
         except CannotJoin as error:
             raise CommandError(str(error)) from None
+        sweep()  # the clock strikes for the first time after a whole period
         beat = EmbeddedService(app, thread=True, schedule_filename=str(settings.DATA_DIR / "beat-schedule"))
         beat.daemon = True
         beat.start()
