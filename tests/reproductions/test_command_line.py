@@ -13,6 +13,7 @@ from reproductions import spec
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ("run", "streaming-llm", "--size", "smoke")
+QUICK = ("run", "online-softmax", "--size", "smoke")  # seconds, without a language model
 
 
 def reproductions(*words: str) -> subprocess.CompletedProcess:
@@ -40,11 +41,11 @@ def test_show_tells_checks_and_sizes():
 
 def test_run_writes_everything_that_is_needed_to_judge_it_again(tmp_path):
     out = tmp_path / "result.json"
-    done = reproductions(*SMOKE, "--out", str(out))
+    done = reproductions(*QUICK, "--out", str(out))
     assert done.returncode == 0, done.stderr
-    assert "window-collapses: " in done.stdout
+    assert "exactness" in done.stdout and ": replicated" in done.stdout
     result = json.loads(out.read_text())
-    work = spec.load("streaming-llm")
+    work = spec.load("online-softmax")
     verdicts = spec.judge(work.checks, result["rows"], device="cpu", scale="reduced")
     assert [vars(v) for v in verdicts] == result["verdicts"]
     assert result["spec_hash"] == work.hash and result["parameters"] == work.sizes["smoke"].parameters
@@ -56,7 +57,7 @@ def test_run_in_a_terminal_shows_progress_and_a_table():
     """A real terminal, since the bar and the table appear only there."""
     main, child = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "reproductions", *SMOKE], cwd=ROOT, stdout=child, stderr=child,
+        [sys.executable, "-m", "reproductions", *QUICK], cwd=ROOT, stdout=child, stderr=child,
         env=os.environ | {"TERM": "xterm", "COLUMNS": "160"},
     )  # fmt: skip
     os.close(child)
@@ -71,8 +72,8 @@ def test_run_in_a_terminal_shows_progress_and_a_table():
         seen += piece
     assert process.wait() == 0
     shown = seen.decode(errors="replace")
-    assert "━" in shown and "dense" in shown, "the progress bar with its stage"
-    assert "window-collapses" in shown and "outcome" in shown, "the table"
+    assert "━" in shown and "columns" in shown, "the progress bar with its stage"
+    assert "accesses-softmax" in shown and "outcome" in shown, "the table"
 
 
 @pytest.mark.parametrize(
