@@ -9,6 +9,7 @@ from reproductions.lab import Lab, models
 from reproductions.papers import streaming_llm
 from reproductions.spec import ParameterError, judge
 
+pytestmark = pytest.mark.xdist_group("streaming-llm")  # the run that nothing breaks is made once
 SMOKE = streaming_llm.SIZES["smoke"]
 
 
