@@ -10,7 +10,7 @@ from catalog.models import Work
 from jobs.models import Job
 from reproductions import plots
 from reproductions.parameters import expected, text
-from reproductions.spec import NOT_TESTABLE, REPLICATED, WORST_FIRST, Check, Untested, check_from_json, worst
+from reproductions.spec import NOT_TESTABLE, WORST_FIRST, Check, Untested, check_from_json, worst
 
 SIZE_ORDER = {"cpu": 0, "full": 1}
 
@@ -55,11 +55,6 @@ class Reproduction(models.Model):
             missing = positions - {h["position"] for h in standing}
             outcomes.append(worst([h["outcome"] for h in standing] + [NOT_TESTABLE] * len(missing)))
         return [(name, outcomes.count(name)) for name in WORST_FIRST if name in outcomes and name != NOT_TESTABLE]
-
-    @property
-    def held(self) -> int:
-        """How many claims were replicated by every check of theirs, on every device that was tried."""
-        return dict(self.headline_counts).get(REPLICATED, 0)
 
     @property
     def claim_verdicts(self) -> list[dict]:

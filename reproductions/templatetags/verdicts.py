@@ -9,7 +9,7 @@ from django.utils.text import slugify
 
 from catalog.models import Work
 from reproductions.models import Reproduction
-from reproductions.spec import COMPUTED, REPLICATED, WORST_FIRST
+from reproductions.spec import REPLICATED, WORST_FIRST
 
 register = template.Library()
 WIDTH, HEIGHT = 112, 8
@@ -21,17 +21,25 @@ def claims_bar(work: Work) -> SafeString:
     claims = list(work.claims.all())
     counts = dict(work.reproduction.headline_counts)
     cells = [name for name in reversed(WORST_FIRST) for _ in range(counts.get(name, 0))]
-    held = counts.get(REPLICATED, 0)
     cells += [""] * (len(claims) - len(cells))
     step = WIDTH / max(len(cells), 1)
     rects = [(slugify(name) or "none", f"{i * step + 0.5:.1f}", f"{step - 1.5:.1f}") for i, name in enumerate(cells)]
     drawn = format_html_join("", '<rect class="b-{}" x="{}" y="0.5" width="{}" height="7"/>', rects)
-    words = "; ".join(f"{count} {name}" for name, count in counts.items() if name not in (REPLICATED, COMPUTED))
-    label = f"{held} of {len(claims)} claims held" + (f"; {words}" if words else "")
     return format_html(
         '<svg class="bar" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>',
-        WIDTH, HEIGHT, label, drawn,
+        WIDTH, HEIGHT, claims_told(work), drawn,
     )  # fmt: skip
+
+
+@register.simple_tag
+def claims_told(work: Work) -> str:
+    """How many claims of a work held, and what became of the others."""
+    counts = dict(work.reproduction.headline_counts)
+    total = len(work.claims.all())
+    others = [f"{count} {name}" for name, count in counts.items() if name != REPLICATED]
+    if missing := total - sum(counts.values()):
+        others.append(f"{missing} not measured in full")
+    return f"{counts.get(REPLICATED, 0)} of {total} claims held" + (f"; {', '.join(others)}" if others else "")
 
 
 @register.filter

@@ -30,7 +30,10 @@ def test_the_paper_says_beside_what_was_measured(client, made):
 
 def test_contradicted_is_said_as_loudly(client, made):
     measured.run(made, 9.0)
-    assert "contradicted" in text(client.get("/papers/flashattention/"))
+    page = client.get("/papers/flashattention/")
+    total = made.work.claims.count()
+    told = f"1 of {total} claims held; 1 contradicted, {total - 2} not measured in full"
+    assert f"{told}." in text(page) and f'aria-label="{told}"' in page.content.decode()
     assert "contradicted" in text(client.get("/?q=flashattention"))
 
 
