@@ -85,7 +85,7 @@ class Codec:
         self.heads, self.delta = heads, delta
         third = torch.arange(layers, device=seen[0].device) * 3 // layers
         widths = torch.tensor(bins, device=seen[0].device)[third]
-        self.widths = torch.cat(list(seen), 2)[:, :, 1:].std(2, keepdim=True) * widths[:, None, None]
+        self.widths = torch.cat([x[:, :, 1:] for x in seen], 2).std(2, keepdim=True) * widths[:, None, None]
         symbols = [self.quantise(x) for x in seen]
         rows = [torch.cat([getattr(one, kind) for one in symbols], 2) for kind in ("anchors", "differences")]
         self.anchors, self.differences = (ChannelCoder(_by_channel(x)) for x in rows)

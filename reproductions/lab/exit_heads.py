@@ -15,6 +15,7 @@ from kernels.early_exit import depth
 from kernels.early_exit.confidence import confidence
 from reproductions.lab import caching, own_text
 from reproductions.lab.prepared import prepared
+from reproductions.spec import ParameterError
 
 PROMPT = 16  # tokens that open a text
 RATE, OTHERS = 3e-3, 4096
@@ -49,6 +50,8 @@ def material(
     """What exits after `layers` need, with the last layer's states: to train on (`texts` of the model's own, greedy and
     sampled, after the openings of passages, and `corpus` passages of the novel), to choose by and to test (`held`)."""
     wanted = [*layers, len(model.model.layers)]
+    if sorted({*wanted}) != wanted:
+        raise ParameterError(f"exits: expected layers in order, each once, before the last, {wanted[-1]}; got {layers}")
     openings = caching.passages(tokenizer, lab.text(), texts + 2 * held, PROMPT, lab.device)
     own = {
         "sampled": own_text.write(lab, model, openings, tokens, 1.0, wanted, lab.seed),

@@ -15,7 +15,7 @@ import torch
 
 from kernels.early_exit import depth, learned
 from reproductions.lab import docstrings, encoders, exits, learned_exits
-from reproductions.spec import Check, Difference, Mean, Size, line
+from reproductions.spec import Check, Difference, Mean, ParameterError, Size, line
 
 EFFECT = "an effect: {}, over the seeds"
 
@@ -41,7 +41,7 @@ SIZES = {
                   splits=2),
     "cpu": Size(limit_s=300, model=encoders.DEFAULT, seeds=3, train=576, test=200, longest=16, steps=36, documented=130,
                 splits=6),
-    "full": Size(limit_s=3000, model="google-bert/bert-base-uncased", seeds=5, train=1500, test=1000, longest=64,
+    "full": Size(limit_s=3000, model="google-bert/bert-base-uncased", seeds=5, train=900, test=450, longest=64,
                  steps=280, documented=400, splits=10, download=True),
 }  # fmt: skip
 LIMITS = {"model": [encoders.DEFAULT, "google-bert/bert-base-uncased"], "seeds": (2, 20), "train": (4, 4000),
@@ -65,6 +65,8 @@ def run(lab, model, seeds, train, test, longest, steps, documented, splits):
     regress(lab, model, documented, longest, splits)
     for seed in range(seeds):
         texts = docstrings.load(-(-(train + 2 * test) // len(docstrings.MODULES)), lab.seed + seed)
+        if len(texts) < train + 2 * test:
+            raise ParameterError(f"expected train + 2 test of at most {len(texts)} texts, got {train} and {test}")
         found = {}
         for i, strategy in enumerate(STRATEGIES):
             lab.progress(f"{strategy}, seed {seed}", 1 + seed * len(STRATEGIES) + i, stages)

@@ -2,14 +2,20 @@
 
 CacheGen (Liu et al. 2023) on a real model's caches: encoded to bytes, decoded, read on from. The baseline is uniform
 8-bit quantisation with a scale a token and head; "equal quality" is the coarsest level whose perplexity is at most 2 %
-above the baseline's. Keys are taken as they are cached, after the rotation. Loading is SIMULATED: counted bytes, stated
-bandwidths (drawn anew for each stretch of time from 0.1 to 10 Gbit/s, divided by how much smaller this cache is than
-that of Llama-7B), decoding hidden behind the transfer. What differs from the paper: a 135M model with three key heads,
-contexts of hundreds of tokens of one novel, perplexity of what follows in place of tasks; distributions are counted on
-other parts of the same novel; the range coder runs on the CPU. Uniform quantisation with the same range coder is drawn
-beside the method: it shows what differences and layered bins add to coding alone.
+above the baseline's, chosen on other contexts than those that are judged (the finest, if none is). Keys are taken as
+they are cached, after the rotation. Loading is SIMULATED: counted bytes, stated bandwidths (drawn anew for each stretch
+of time from 0.1 to 10 Gbit/s, divided by how much smaller this cache is than that of Llama-7B), and each chunk decoded
+beside the transfer of the next, in the time that was measured here; the baseline's unpacking is free. What differs from
+the paper: a 135M model with three key heads, contexts of hundreds of tokens of one novel, perplexity of what follows in
+place of tasks; distributions are counted on other parts of the same novel; the range coder runs on the CPU. Uniform
+quantisation with the same range coder is drawn beside the method: it shows what differences and layered bins add to
+coding alone.
+
+Changed after results were seen, since a review found them wrong: decoding had been left out of the delay, the level was
+chosen on the contexts that are judged, and the first token of contexts after the first was counted in the bins.
 """
 
+import math
 from functools import partial
 from statistics import median
 
@@ -45,7 +51,8 @@ CHECKS = [
     Check("size-reduction", Max("differing"), at_most=0, label="decoded exactly", scale_free=True,
           because="what is decoded is what was quantised, bit by bit"),
     Check("delay-reduction", Ratio("seconds", of="8 bits", to="equal quality", pair="trace", where={"sweep": "traces"}),
-          at_least=1.79, label="simulated", because=HALF.format("3.2x") + ", of counted bytes"),
+          at_least=1.79, label="transfer simulated",
+          because=HALF.format("3.2x") + ", of counted bytes and measured decoding"),
     Check("vs-text", Ratio("load_ms", of="text", to="equal quality"), at_least=1.76, needs="cuda",
           because=HALF.format("3.1x") + ": the prompt computed, against a simulated transfer and its decoding"),
     _locality("keys"), _locality("keys before rotation"), _locality("values"),
@@ -90,9 +97,11 @@ def run(lab, model, contexts, seen, tokens, after, block, levels, traces, repeat
     _insights(lab, lm, measured)
     read = partial(_read, lab, lm, ids[:contexts], block)
     _sensitivity(lab, read, measured)
-    sizes, codec = _schemes(lab, lm, read, measured, known, levels)
-    computed = _text(lab, lm, ids[0, :tokens], codec, measured[0], repeats)
-    _loading(lab, sizes, measured, computed, traces)
+    level = _level(lm, ids[contexts:], known, levels)
+    sizes, codec = _schemes(lab, lm, read, measured, known, levels, level)
+    unit = 1e9 / 8 * 2 * measured[0][:, :, 0].numel() / LLAMA_7B  # bytes a second that stand for 1 Gbit/s
+    text_s, decode_s = _text(lab, lm, ids[0, :tokens], codec, measured[0], unit, repeats)
+    _loading(lab, sizes, unit, text_s, decode_s, traces)
     lab.progress("done", 1, 1)
 
 
@@ -104,20 +113,39 @@ def cache_of(lm, ids):
     return torch.stack(layers, 1).transpose(2, 3).flatten(3).float()
 
 
+def _follow(lm, row, x):
+    """Losses of the tokens of `row` after those of the cache x, read on from it."""
+    past, tokens = DynamicCache(config=lm.config), x.shape[2]
+    for layer in range(x.shape[1]):
+        k, v = x[:, layer].unflatten(-1, (lm.config.num_key_value_heads, -1)).transpose(1, 2).to(lm.dtype)
+        past.update(k[None], v[None], layer)
+    logits = lm(row[None, tokens:], cache=past).logits[0, :-1].float()
+    return torch.nn.functional.cross_entropy(logits, row[tokens + 1 :], reduction="none")
+
+
 def _read(lab, lm, ids, block, method, caches):
-    """Losses of what follows each context, read on from `caches`; the perplexity."""
+    """A row for each block of what follows each context, read on from `caches`; the perplexity."""
     losses = []
     for i, (row, x) in enumerate(zip(ids, caches, strict=True)):
-        past, tokens = DynamicCache(config=lm.config), x.shape[2]
-        for layer in range(x.shape[1]):
-            k, v = x[:, layer].unflatten(-1, (lm.config.num_key_value_heads, -1)).transpose(1, 2).to(lm.dtype)
-            past.update(k[None], v[None], layer)
-        logits = lm(row[None, tokens:], cache=past).logits[0, :-1].float()
-        losses.append(torch.nn.functional.cross_entropy(logits, row[tokens + 1 :], reduction="none"))
+        losses.append(_follow(lm, row, x))
         for j, part in enumerate(losses[-1].split(block)):
             lab.row(method=method, block=f"{i}.{j}", nll=part.mean().item())
         lab.progress(method, i + 1, len(caches))
     return torch.cat(losses).mean().exp().item()
+
+
+def _level(lm, ids, known, levels):
+    """The coarsest of the levels that reads on from `known` contexts at most 2 % worse than the baseline; else the
+    finest."""
+    heads = lm.config.num_key_value_heads
+
+    def loss(lossy):
+        return torch.cat([_follow(lm, row, lossy(x)) for row, x in zip(ids, known, strict=True)]).mean().item()
+
+    limit = loss(lambda x: scaled(*vectorwise(x, heads, 8))) + math.log(SIMILAR)
+    codecs = {level: Codec(known, heads, [level * bin for bin in BINS]) for level in sorted(levels)}
+    good = [level for level, codec in codecs.items() if loss(lambda x, c=codec: c.dequantise(c.quantise(x))) <= limit]
+    return max(good, default=min(levels))
 
 
 def _insights(lab, lm, caches):
@@ -155,9 +183,8 @@ def rounded(x):
     return torch.cat([x[:, :, :1], (x[:, :, 1:] / width).round() * width], 2)
 
 
-def _schemes(lab, lm, read, caches, known, levels):
-    """Bytes and perplexity of every scheme: the bytes of each context by method, and the codec of equal quality (the
-    finest one if none has it, and then no row says so)."""
+def _schemes(lab, lm, read, caches, known, levels, level):
+    """Bytes and perplexity of every scheme: the bytes of each context by method, and the codec of the chosen level."""
     names = {f"cachegen {scale:g}": scale for scale in sorted(levels)}
     heads, numbers = lm.config.num_key_value_heads, sum(x.numel() for x in caches)
 
@@ -186,50 +213,50 @@ def _schemes(lab, lm, read, caches, known, levels):
         lab.row(codec=method, differing=differing, table_mb=2 * codec.anchors.probabilities.nbytes / 1e6)
         sizes[method] = [len(stream) for stream in streams]
         found[method] = tell(method, method.partition(" ")[0] if method in names else method, sizes[method], decoded)
-    good = [level for level in names if found[level] <= SIMILAR * found["8 bits"]]
-    if good:
-        sizes["equal quality"] = sizes[good[-1]]
-        for row in [row for row in lab.rows() if row.get("method") == good[-1] and "nll" in row]:
-            lab.row(**row | {"method": "equal quality"})
-        lab.row(method="equal quality", level=good[-1], bytes=sum(sizes["equal quality"]))
+    chosen = f"cachegen {level:g}"
+    sizes["equal quality"] = sizes[chosen]
+    for row in [row for row in lab.rows() if row.get("method") == chosen and "nll" in row]:
+        lab.row(**row | {"method": "equal quality"})
+    lab.row(method="equal quality", level=chosen, bytes=sum(sizes["equal quality"]))
     lab.row(method="8 bits", bytes=sum(sizes["8 bits"]))
-    return sizes, codecs[good[-1] if good else [*names][0]]
+    return sizes, codecs[chosen]
 
 
 def _rows(symbols):
     return symbols.transpose(2, 3).flatten(0, 2)
 
 
-def _loading(lab, sizes, caches, computed, traces):
-    """Simulated: the contexts as the chunks of one, over traces of changing and of constant bandwidth."""
+def _loading(lab, sizes, unit, text_s, decode_s, traces):
+    """Simulated: the contexts as the chunks of one, over traces of changing and of constant bandwidth. `unit`: bytes a
+    second that stand for 1 Gbit/s; seconds to compute a context from its text, and to decode a byte of the codec's."""
     chunks = [dict(zip(sizes, row, strict=True)) for row in zip(*sizes.values(), strict=True)]
     levels = [{name: chunk[name] for name in sizes if name.startswith("cachegen")} for chunk in chunks]
-    token = 2 * caches[0].shape[1] * caches[0].shape[3] * 2
-    unit = 1e9 / 8 * token / LLAMA_7B  # bytes a second that stand for 1 Gbit/s
-    fixed = [name for name in ("8 bits", "equal quality") if name in sizes]
+    decode = {"8 bits": 0.0, "equal quality": decode_s}
     target = sum(chunk["8 bits"] for chunk in chunks) / (3 * unit) / 2  # half of what the baseline takes at 3 Gbit/s
     for seed in range(traces):
         trace = loading.draw(0.1 * unit, 10 * unit, target / len(chunks), 1000, seed)
-        for name in fixed:
-            lab.row(sweep="traces", trace=seed, method=name, seconds=loading.load(chunks, trace, name).seconds)
-        found = loading.adapt(levels, trace, target)
+        for name, each in decode.items():
+            lab.row(sweep="traces", trace=seed, method=name, seconds=loading.load(chunks, trace, name, each).seconds)
+        found = loading.adapt(levels, trace, target, decode=decode_s)
         lab.row(sweep="traces", trace=seed, method="adaptive", seconds=found.seconds, in_time=found.seconds <= target,
                 levels=", ".join(level.partition(" ")[2] for level in found.levels))  # fmt: skip
     for gbit in (0.4, 1, 3, 6, 15):
         trace = [(1.0, gbit * unit)]
-        runs = {name: loading.load(chunks, trace, name) for name in fixed}
-        runs["adaptive"] = loading.adapt(levels, trace, target, rate=gbit * unit)
+        runs = {name: loading.load(chunks, trace, name, each) for name, each in decode.items()}
+        runs["equal quality, decoding left out"] = loading.load(chunks, trace, "equal quality")
+        runs["adaptive"] = loading.adapt(levels, trace, target, rate=gbit * unit, decode=decode_s)
         for name, one in runs.items():
             lab.row(sweep="bandwidth", gbit_per_s=gbit, method=name, seconds=one.seconds)
-        lab.row(sweep="bandwidth", gbit_per_s=gbit, method="text, computed here", seconds=computed * len(chunks))
+        lab.row(sweep="bandwidth", gbit_per_s=gbit, method="text, computed here", seconds=text_s * len(chunks))
 
 
-def _text(lab, lm, ids, codec, cache, repeats):
-    """A context from its text, computed, and from a stream at 3 Gbit/s, decoded after it. Seconds of the first."""
+def _text(lab, lm, ids, codec, cache, unit, repeats):
+    """A context from its text, computed, and from a stream at 3 Gbit/s, decoded after it. Seconds of the first, and of
+    decoding a byte."""
     stream = codec.encode(cache)
     times = lab.time(repeats, text=lambda: lm(ids[None], logits_to_keep=1), decode=lambda: codec.decode(stream))
     for i, (text, decode) in enumerate(zip(times["text"], times["decode"], strict=True)):
         lab.row(method="text", repeat=i, load_ms=text)
-        lab.row(method="equal quality", repeat=i, load_ms=len(stream) / (3e9 / 8) * 1e3 + decode,
+        lab.row(method="equal quality", repeat=i, load_ms=len(stream) / (3 * unit) * 1e3 + decode,
                 decode_mb_per_s=len(stream) / decode / 1e3)  # fmt: skip
-    return median(times["text"]) / 1e3
+    return median(times["text"]) / 1e3, median(times["decode"]) / 1e3 / len(stream)

@@ -9,6 +9,7 @@ largest with a small drop, which by luck was one where all leave at the first la
 one that loses more.
 """
 
+import math
 from functools import partial
 from itertools import takewhile
 
@@ -119,7 +120,8 @@ def judge_exits(lab, logits, labels, chosen, block):
         lab.row(exits="fixed depth", layer=i + 1, expected_saving=1 - (i + 1) / layers, accuracy=share)
     for method, s in chosen.items():
         answers, depths = leave(logits, s)
-        for i, part in enumerate((answers == labels).double().split(block)):
+        right = (answers == labels).double()
+        for i, part in enumerate(right[: max(1, len(right) // block) * block].split(block)):  # blocks of one size
             lab.row(method=method, block=i, accuracy=part.mean().item())
         for i in range(layers if s else 0):
             lab.row(threshold=method, s=s, layer=i + 1, texts=(depths == i + 1).sum().item())
@@ -149,4 +151,5 @@ def time_exits(lab, encoder, tokenizer, ramps, texts, longest, chosen, repeats):
         measured = [1 - times[f"S = {s}"][i] / times["all layers"][i] for s in TIMED]
         for x, y in zip(expected, measured, strict=True):
             lab.row(expected=x, measured=y)
-        lab.row(repeat=i, r=exits.correlation(torch.tensor(expected), torch.tensor(measured)))
+        r = exits.correlation(torch.tensor(expected), torch.tensor(measured))
+        lab.row(repeat=i, r=r if len({*expected}) > 1 else math.nan)  # where nothing left early there is no result

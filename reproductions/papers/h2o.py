@@ -3,7 +3,10 @@
 H2O (Zhang et al. 2023) in a real model read token by token, all policies side by side on the same texts. What differs
 from the paper: perplexity of a 135M model on a novel, not accuracy of OPT-30B on tasks; scores are summed over the
 query heads that share a key head, of which this model has few; a step's time is that of attention over all or a fifth
-of the context, not FlexGen's with its offloading.
+of the context, not FlexGen's with its offloading, and without the scores and evictions of H2O.
+
+Changed after results were seen, since a review found them wrong: sparsity, which grows with the text, is that of one
+of 2048 tokens, as OPT reads, in place of three of 288, and "both together match the full cache" is judged.
 """
 
 from functools import partial
@@ -16,7 +19,7 @@ from kernels.cache.kept import FullCache, RandomCache, WindowCache
 from kernels.cache.sinks import SinkCache
 from kernels.cache.streaming import rotate
 from reproductions.lab import caching, models, policies
-from reproductions.spec import Check, Mean, Ratio, Size, Untested, line
+from reproductions.spec import Check, Mean, ParameterError, Ratio, Size, Untested, line
 
 EFFECT = "an effect: {}"
 
@@ -37,19 +40,22 @@ CHECKS = [
           because=EFFECT.format("worse without heavy hitters")),
     Check("both-parts-needed", _against("local 20 %", "heavy only 20 %"), above=1.0, label="heavy before recent",
           because=EFFECT.format("heavy hitters alone are better than recent tokens alone")),
+    Check("both-parts-needed", _against("h2o 20 %", "full"), at_most=1.02, label="both match the full cache",
+          because="match, read as the stated 0.98 of the full cache's score in the same table"),
     Untested("throughput", "needs FlexGen, DeepSpeed and Accelerate with offloading on a T4", needs="cuda"),
     Check("latency", Ratio("step_ms", of="full", to="h2o"), at_least=1.049, needs="cuda",
-          because="half of the stated 1.1x on a log scale, for a decoding step without FlexGen"),
+          label="attention alone", because="half of the stated 1.1x on a log scale, for a step without FlexGen"),
 ]  # fmt: skip
 SIZES = {
-    "smoke": Size(limit_s=120, model=models.DEFAULT, texts=1, tokens=40, start=24, block=3, context=256, batch=1,
-                  repeats=5, beside=1, beside_tokens=40, beside_budgets=[50]),
-    "cpu": Size(limit_s=300, model=models.DEFAULT, texts=3, tokens=288, start=144, block=24, context=4096, batch=1,
-                repeats=6, beside=2, beside_tokens=192, beside_budgets=[20, 50]),
-    "full": Size(limit_s=3600, model=models.DEFAULT, texts=16, tokens=2048, start=1024, block=64, context=4096,
-                 batch=24, repeats=30, beside=8, beside_tokens=1024, beside_budgets=[10, 20, 50]),
+    "smoke": Size(limit_s=120, model=models.DEFAULT, whole=40, texts=1, tokens=40, start=24, block=3, context=256,
+                  batch=1, repeats=5, beside=1, beside_tokens=40, beside_budgets=[50]),
+    "cpu": Size(limit_s=300, model=models.DEFAULT, whole=2048, texts=3, tokens=288, start=144, block=24,
+                context=4096, batch=1, repeats=6, beside=2, beside_tokens=192, beside_budgets=[20, 50]),
+    "full": Size(limit_s=3600, model=models.DEFAULT, whole=2048, texts=16, tokens=2048, start=1024, block=64,
+                 context=4096, batch=24, repeats=30, beside=8, beside_tokens=1024, beside_budgets=[10, 20, 50]),
 }  # fmt: skip
-LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (1, 64), "tokens": (32, 8192),
+LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "whole": (40, 8192), "texts": (1, 64),
+          "tokens": (32, 8192),
           "start": (8, 8000), "block": (2, 512), "context": (64, 65536), "batch": (1, 64),
           "repeats": (5, 100), "beside": (1, 64), "beside_tokens": (40, 8192), "beside_budgets": (10, 100)}  # fmt: skip
 PLOTS = [
@@ -62,11 +68,13 @@ POLICIES = {"full": (100,), "h2o": (50, 20, 10), "local": (50, 20), "sinks and r
             "random and recent": (20,), "heavy only": (20,)}  # fmt: skip
 
 
-def run(lab, model, texts, tokens, start, block, context, batch, repeats, beside, beside_tokens, beside_budgets):
+def run(lab, model, whole, texts, tokens, start, block, context, batch, repeats, beside, beside_tokens, beside_budgets):
+    if start > tokens - 2:
+        raise ParameterError(f"start: expected at most tokens - 2 = {tokens - 2}, got {start}")
     lm, tokenizer = lab.model(model)
     ids = caching.passages(tokenizer, lab.text(), texts, tokens, lab.device)
     lab.progress("sparsity", 0, tokens + repeats)
-    _sparsity(lab, lm, ids)
+    _sparsity(lab, lm, caching.passages(tokenizer, lab.text(), 1, whole, lab.device))
     _perplexity(lab, lm, ids, POLICIES, start, block)
     policies.side_by_side(lab, lm, tokenizer, beside, beside_tokens, beside_budgets)
     lab.progress("time", tokens, tokens + repeats)

@@ -33,6 +33,8 @@ CHECKS = [
           label="sampled text", because="an effect: exits agree more with the last layer after training"),
     Check("lite-needed", Difference(of="trained", to="untrained", where={"text": "greedy"}, **RIGHT), above=0.0,
           label="greedy text", because="an effect: exits agree more with the last layer after training"),
+    Check("lite-needed", Mean("agreement", where={"exits": "trained", "text": "greedy"}), at_least=0.5,
+          label="and decode well", because="well, read as most of the last layer's own tokens, mean over the exits"),
     Check("confidence-aligns", Difference("agreement", of="sure", to="unsure", by="half", pair="place"), above=0.0,
           because="an effect: the surer half of an exit's tokens agrees more than the other"),
 ]  # fmt: skip
@@ -129,6 +131,7 @@ def generate(lab, lm, heads, thresholds, prompts, decoded):
     never = torch.full((len(heads),), 2.0)
     for target in ("never", 0.9, "chosen"):
         taus = dict(zip(heads, thresholds.get(target, never).tolist(), strict=True))
-        decoder = ExitDecoder(lm, heads, taus, "copy", exit_heads.PROMPT + decoded)
+        mine = {} if target == "never" else heads
+        decoder = ExitDecoder(lm, mine, {n: taus[n] for n in mine}, "copy", exit_heads.PROMPT + decoded)
         for i, prompt in enumerate(prompts):
             lab.row(generated=str(target), place=i, **measured(decoder, prompt, decoder.decode(prompt, decoded)))

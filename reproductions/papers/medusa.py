@@ -12,7 +12,7 @@ Texts of 80 tokens for 112, to save time, as the preparation is shared with bloc
 """
 
 from kernels.decoding.medusa import MedusaHeads, TreeDrafter, accepted, dense, sparse, typical
-from reproductions.lab import caching, heads, models, own_text
+from reproductions.lab import caching, heads, models, own_text, peaks
 from reproductions.lab.reading import Reader
 from reproductions.lab.speculating import decode, differs, distinct
 from reproductions.spec import Check, Difference, Max, Mean, Ratio, Size, Untested, bars, line
@@ -27,8 +27,10 @@ CHECKS = [
     Untested("category-spread", "needs Medusa-2's fine-tuned model and MT-Bench's prompts", needs="cuda"),
     Check("sparse-tree", Difference("tokens", of=QUARTER, to=DENSE, pair="of", where={"text": "greedy"}), above=0.0,
           because="an effect: a quarter of the nodes accepts more", label="tokens a step"),
-    Check("sparse-tree", Ratio("token_ms", of="the largest tree", to="a chain", by="shape", pair="of"), above=1.0,
-          because="an effect: past the peak a larger tree is slower", label="a large tree is slower"),
+    Check("sparse-tree", Ratio("end_ms", of=peaks.SMALLEST, to=peaks.BEYOND_IT, by="end", pair="of"), above=1.0,
+          because="an effect: up to the peak a larger tree is faster", label="a larger tree is faster"),
+    Check("sparse-tree", Ratio("end_ms", of=peaks.LARGEST, to=peaks.SHORT_OF_IT, by="end", pair="of"), above=1.0,
+          because="an effect: past the peak a larger tree is slower", label="too large a tree is slower"),
     Check("greedy-exact", Max("differs"), at_most=0, because="identity", scale_free=True),
     Check("head-accuracy", Mean("accuracy", FIRST | {"top": 1}), at_least=0.45, at_most=0.75,
           because="0.6, a share, within 25 %", label="top-1"),
@@ -43,7 +45,8 @@ SIZES = {
     "cpu": Size(limit_s=300, model=models.DEFAULT, texts=64, prompt=32, tokens=80, held=20, steps=150, ahead=4,
                 widths=[5, 3, 2], nodes=[4, 12, 50], timed=6, timed_tokens=24),
     "full": Size(limit_s=3600, model="HuggingFaceTB/SmolLM2-1.7B", texts=1024, prompt=64, tokens=192, held=64,
-                 steps=5000, ahead=4, widths=[8, 4, 4], nodes=[4, 16, 64, 256], timed=16, timed_tokens=128),
+                 steps=5000, ahead=4, widths=[8, 4, 4], nodes=[4, 16, 64, 256], timed=16, timed_tokens=128,
+                 download=True),
 }  # fmt: skip
 LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (2, 4096), "prompt": (4, 512),
           "tokens": (16, 1024), "held": (8, 256), "steps": (1, 100_000), "ahead": (1, 8), "widths": (1, 32),
@@ -114,6 +117,7 @@ def _decode(lab, lm, trained, words, prompts, count, accuracy, nodes):
     """Plain and Medusa decoding of the same prompts in turn: equal texts, and times; then typical acceptance."""
     reader, table = Reader(lm, len(prompts[0]) + count + max(nodes) + 1), lm.lm_head.weight[words]
     trees = {n: sparse(accuracy, n) for n in nodes} | {1: [(0,)]}
+    times: dict[int, list[float]] = {n: [] for n in trees}
     for i, ids in enumerate([prompts[0], *prompts]):  # the first once more, to warm up
         lab.progress("decoding", i, len(prompts) + 1)
         plain = decode(reader, ids, count)
@@ -124,9 +128,11 @@ def _decode(lab, lm, trained, words, prompts, count, accuracy, nodes):
                 continue
             wrong = differs(reader, ids, plain.tokens, found.tokens)
             lab.row(method="medusa", nodes=n, of=i, token_ms=1e3 * found.seconds / count, live_tokens=found.per_call,
-                    shape="a chain" if n == 1 else "the largest tree" if n == max(trees) else "a tree",
                     gain=plain.seconds / found.seconds, differs=int(wrong))  # fmt: skip
             lab.row(method="plain", nodes=n, of=i, token_ms=1e3 * plain.seconds / count)
+            times[n].append(1e3 * found.seconds / count)
+    for row in peaks.ends(times):
+        lab.row(**row)
     drafter = TreeDrafter(trained, words, table, trees[max(nodes)])
     for i, ids in enumerate(prompts[:2]):
         lab.row(of=i, typical_tokens=decode(reader, ids, count, drafter, temperature=1.0, rule=typical).per_call)

@@ -11,6 +11,9 @@ shows in its share of new 4-grams.
 Changed after a result was seen: that formula is given the share of first drafts, for that of all drafts, and is judged
 where gamma is 3, for every gamma; to save time texts have 10 tokens for 32, and copies and bigrams draft greedy ones.
 The drafter's input had drowned in what its copied layer adds; now scaled, it learns in 80 steps of shorter texts.
+Since a review found them missing or wrong: alpha of greedy against sampled text; the gain is the trained layer's
+alone; and the formula with what a longer call costs only accounts for the clock by the clock, so it is shown and
+counts as computed.
 """
 
 from collections import Counter, defaultdict
@@ -24,7 +27,7 @@ from kernels.decoding.tree import chain
 from reproductions.lab import drafters, exact_draws, models
 from reproductions.lab.reading import Reader
 from reproductions.lab.speculating import decode, differs, distinct
-from reproductions.spec import Check, Max, Mean, Ratio, Size, Value, line
+from reproductions.spec import Check, Difference, Max, Mean, Ratio, Size, Value, line
 
 RANGE = "the paper's own range, from Table 4"
 TRAINED = {"draft": "trained layer"}
@@ -35,12 +38,13 @@ CHECKS = [
     Check("exact-distribution", Max("differs"), at_most=0, because="identity", label="greedy", scale_free=True),
     Check("expected-tokens", Mean("over_formula", TRAINED | {"gamma": 3}), at_least=0.75, at_most=1.25,
           because="a ratio of 1, within 25 %, where three drafts follow each other"),
-    Check("walltime-t5", Ratio("token_ms", of="plain", to="speculative", pair="of", best="setting"), at_least=1.844,
-          because="half of the stated 3.4x on a log scale, at our best gamma", needs="cuda"),
+    Check("walltime-t5", Ratio("token_ms", of="plain", to="speculative", pair="of", best="setting",
+                               where=TRAINED | {"kind": "greedy"}), at_least=1.844,
+          because="half of the stated 3.4x on a log scale, greedy, at our best gamma", needs="cuda"),
     Check("predicted-vs-measured", Mean("over_predicted", TRAINED), at_least=0.68, at_most=1.29, because=RANGE,
           label="the paper's formula"),
     Check("predicted-vs-measured", Mean("over_costed", TRAINED), at_least=0.68, at_most=1.29,
-          because=RANGE + ", with the measured cost of the call", label="with what a longer call costs"),
+          because=RANGE + ", with the measured cost of the call", label="with what a longer call costs", computed=True),
     Check("trivial-drafts", Mean("alpha", {"draft": "bigram", "kind": "greedy"}), at_least=0.15,
           because="0.2, a share, within 25 %", label="a bigram draft"),
     Check("trivial-drafts", Ratio("token_ms", of="plain", to="speculative", pair="of",
@@ -48,6 +52,9 @@ CHECKS = [
           because="half of the stated 1.25x on a log scale", label="a bigram draft's gain", needs="cuda"),
     Check("trivial-drafts", Mean("alpha", TRAINED | {"kind": "greedy"}), at_least=0.5,
           because="the lower end of the stated 0.5 to 0.9", label="a small model's alpha"),
+    Check("trivial-drafts", Difference("alpha", of="greedy", to="sampled", by="kind", pair="place",
+                                       where=TRAINED | {"gamma": 3}), above=0.0,
+          because="an effect: higher for greedy", label="higher for greedy"),
 ]  # fmt: skip
 SIZES = {
     "smoke": Size(limit_s=120, model=models.DEFAULT, texts=2, prompt=8, tokens=12, steps=2, draws=2000, gammas=[3],
@@ -55,7 +62,7 @@ SIZES = {
     "cpu": Size(limit_s=300, model=models.DEFAULT, texts=32, prompt=32, tokens=80, steps=80, draws=20_000,
                 gammas=[1, 3], held=6, decoded=10),
     "full": Size(limit_s=3600, model="HuggingFaceTB/SmolLM2-1.7B", texts=512, prompt=64, tokens=192, steps=4000,
-                 draws=200_000, gammas=[1, 2, 3, 4, 5, 7], held=20, decoded=128),
+                 draws=200_000, gammas=[1, 2, 3, 4, 5, 7], held=20, decoded=128, download=True),
 }  # fmt: skip
 LIMITS = {"model": [models.DEFAULT, "HuggingFaceTB/SmolLM2-1.7B"], "texts": (2, 4096), "prompt": (4, 512),
           "tokens": (8, 1024), "steps": (1, 100_000), "draws": (1000, 1_000_000), "gammas": (1, 16),
@@ -143,7 +150,14 @@ def _decode(lab, reader, makers, given, kind, temperature, gammas, count, cost):
 
 def _row(lab, reader, ids, plain, found, draft, gamma, kind, at, cost):
     gain, count = plain.seconds / found.seconds, len(found.tokens)
-    both = {"setting": f"{draft}, {kind}, {gamma}", "of": f"{kind} {at}", "draft": draft, "gamma": gamma, "kind": kind}
+    both = {
+        "setting": f"{draft}, {kind}, {gamma}",
+        "of": f"{kind} {at}",
+        "place": at,
+        "draft": draft,
+        "gamma": gamma,
+        "kind": kind,
+    }
     tested = sum(min(a + 1, d) for a, d in zip(found.accepted, found.drafted, strict=True))
     more = {"differs": int(differs(reader, ids, plain.tokens, found.tokens))} if kind == "greedy" else {}
     if tested:

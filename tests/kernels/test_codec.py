@@ -46,6 +46,14 @@ def plain(x, widths, delta):
     return out
 
 
+def test_the_first_token_of_no_context_widens_the_bins():
+    """It is unlike all others, in every context."""
+    seen = [walk(50, 1), walk(50, 2)]
+    odd = [torch.cat([1000 * torch.ones_like(x[:, :, :1]), x], 2) for x in seen]
+    same = torch.cat(seen, 2).std(2, keepdim=True) * torch.tensor([0.25, 0.5, 1.0])[:, None, None]
+    torch.testing.assert_close(Codec(odd, HEADS, (0.25, 0.5, 1.0)).widths, same)
+
+
 @pytest.mark.parametrize("delta", [True, False])
 def test_quantisation_by_its_own_rule(delta):
     seen, x = [walk(300, 1)], walk(23, 3)

@@ -116,6 +116,17 @@ def test_memory_is_as_large_as_the_fullest_head(text, marks):
     assert cache.k.shape[2] == cache.alive.sum(-1).max() < N
 
 
+@pytest.mark.parametrize("recent", [0.0, 0.5])
+def test_one_policy_for_all_keeps_what_is_looked_at_most(recent, text):
+    """Every query looks at token 3 and away from token 5."""
+    q, k, v, cos, sin = text
+    q, k = torch.ones_like(q), 0.1 * k
+    k[:, :, 3], k[:, :, 5] = 3, -3
+    cache = FixedCache(PROMPT, 0.5, recent, torch.ones_like(cos), torch.zeros_like(sin))
+    run(cache, q, k, v)
+    assert (cache.places == 3).any(-1).all() and not (cache.places == 5).any()
+
+
 @pytest.mark.parametrize("recent", [0.0, 0.5, 1.0])
 def test_one_policy_for_all_keeps_its_share(recent, text):
     q, k, v, cos, sin = text

@@ -77,11 +77,10 @@ def test_streams_that_are_not_coded_save_nothing(model, tmp_path, monkeypatch):
         "decode",
         lambda self, stream, count: torch.frombuffer(bytearray(stream), dtype=torch.int8).view(-1, count).long(),
     )
-    monkeypatch.setattr(paper, "SIMILAR", 1e9)
     lab = Lab(tmp_path)
     schemes(lab, lm, ids, 0.25)
     found = verdicts(lab)
-    assert found["size-reduction", "bytes"] == found["delay-reduction", "simulated"] == "contradicted"
+    assert found["size-reduction", "bytes"] == found["delay-reduction", "transfer simulated"] == "contradicted"
     assert found["size-reduction", "decoded exactly"] == "replicated"
 
 
@@ -89,7 +88,6 @@ def test_a_coarse_level_and_a_decoder_that_errs_are_found(model, tmp_path, monke
     lm, ids = model
     real = Codec.decode
     monkeypatch.setattr(Codec, "decode", lambda self, stream: real(self, stream) + 0.01)
-    monkeypatch.setattr(paper, "SIMILAR", 1e9)
     lab = Lab(tmp_path)
     schemes(lab, lm, ids, 9.0)
     found = verdicts(lab)
@@ -97,13 +95,47 @@ def test_a_coarse_level_and_a_decoder_that_errs_are_found(model, tmp_path, monke
     assert found["size-reduction", "decoded exactly"] == "contradicted"
 
 
+def test_decoding_that_takes_longer_than_the_transfer_contradicts_the_delay(model, tmp_path):
+    found = {}
+    for decode_s in (0.0, 1.0):
+        folder = tmp_path / str(decode_s)
+        folder.mkdir()
+        lab = Lab(folder)
+        schemes(lab, *model, 0.25, decode_s)
+        found[decode_s] = [
+            row["seconds"] for row in lab.rows() if row.get("method") == "equal quality" and "trace" in row
+        ]
+    assert min(found[1.0]) > 100 * max(found[0.0])
+    assert verdicts(lab)["delay-reduction", "transfer simulated"] == "contradicted"
+
+
+def test_the_baseline_is_a_byte_a_number_and_a_scale_a_token_and_head(model, tmp_path):
+    lm, ids = model
+    lab = Lab(tmp_path)
+    sizes = schemes(lab, lm, ids, 0.25)
+    numbers = 2 * lm.config.num_hidden_layers * 20 * lm.config.num_key_value_heads * 64
+    assert sizes["8 bits"] == [numbers + 2 * numbers // 64] * 2
+    assert sizes["4 bits"] == [numbers // 2 + 2 * numbers // 64] * 2
+
+
 @torch.no_grad()
-def schemes(lab, lm, ids, level):
+def test_the_level_is_chosen_on_other_contexts(model, monkeypatch):
+    """The coarsest that reads on well enough, here by what it errs; the finest if none does."""
+    lm, ids = model
+    known = [paper.cache_of(lm, ids[:20])]
+    monkeypatch.setattr(paper, "_follow", lambda lm, row, x: (x - known[0]).abs().mean()[None] / 20)
+    assert paper._level(lm, ids[None, :33], known, [0.1, 0.2, 50.0]) == 0.2
+    assert paper._level(lm, ids[None, :33], known, [40.0, 50.0]) == 40.0
+
+
+@torch.no_grad()
+def schemes(lab, lm, ids, level, decode_s=0.0):
     """Two contexts of 20 tokens and what follows, the first of them known beforehand."""
     texts = torch.stack([ids[:33], ids[20:53]])
     caches = [paper.cache_of(lm, row[:20]) for row in texts]
-    sizes, _ = paper._schemes(lab, lm, partial(paper._read, lab, lm, texts, 2), caches, caches[:1], [level])
-    paper._loading(lab, sizes, caches, 1.0, 5)
+    sizes, _ = paper._schemes(lab, lm, partial(paper._read, lab, lm, texts, 2), caches, caches[:1], [level], level)
+    paper._loading(lab, sizes, 1e6, 1.0, decode_s, 5)
+    return sizes
 
 
 @torch.no_grad()
@@ -150,5 +182,5 @@ def test_a_slow_decoder_contradicts_the_gain_over_text(model, tmp_path, monkeypa
 
     monkeypatch.setattr(Codec, "decode", slow)
     lab = Lab(tmp_path)
-    paper._text(lab, lm, ids[:20], codec, cache, 5)
+    paper._text(lab, lm, ids[:20], codec, cache, 1e6, 5)
     assert verdicts(lab, "cuda")["vs-text", ""] == "contradicted"

@@ -34,6 +34,8 @@ def test_the_smallest_size_reaches_every_check(tmp_path):
     lab = Lab(tmp_path)
     paper.run(lab, **SMOKE.parameters)
     found = verdicts(lab)
+    if len({row["expected"] for row in lab.rows() if "expected" in row}) == 1:  # no text of two left early: no line
+        assert found.pop(("expected-equals-measured", "")) == "no result"
     assert "no result" not in found.values()
     assert found["beats-distilbert", ""] == "not testable here"
 

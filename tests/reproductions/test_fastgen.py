@@ -61,6 +61,17 @@ def test_keeping_everything_prunes_nothing_and_loses_nothing(text, tmp_path, mon
     assert {found[label] for label in labels} == {"contradicted"}
 
 
+@pytest.mark.parametrize("policy", [0, 4])
+def test_fixed_policies_keep_the_same_share_and_each_text_is_told(policy, text, tmp_path, monkeypatch):
+    lab = Lab(tmp_path)
+    read(lab, text, policy, monkeypatch)
+    pruned = {row["method"]: row["pruned"] for row in lab.rows() if "pruned" in row}
+    for fixed in paper.FIXED:
+        assert pruned[f"{fixed}, as 0.95"] == pytest.approx(pruned["fastgen 0.95"], abs=0.05)
+    each = [row["text_pruned"] for row in lab.rows() if row["method"] == "fastgen 0.95" and "text_pruned" in row]
+    assert len(each) == 2 and sum(each) / 2 == pytest.approx(pruned["fastgen 0.95"], abs=1e-9)
+
+
 def test_keeping_the_first_token_alone_loses_to_fixed_policies_that_keep_all(text, tmp_path, monkeypatch):
     monkeypatch.setattr(FixedCache, "choose", lambda self: torch.arange(self.tokens).expand_as(self.places))
     lab = Lab(tmp_path)

@@ -29,7 +29,7 @@ def test_the_smallest_size_reaches_every_check(tmp_path):
     lab = Lab(tmp_path)
     paper.run(lab, **SMOKE.parameters)
     assert "no result" not in verdicts(lab, "cuda").values()
-    assert verdicts(lab)["throughput", ""] == verdicts(lab)["latency", ""] == "not testable here"
+    assert verdicts(lab)["throughput", ""] == verdicts(lab)["latency", "attention alone"] == "not testable here"
 
 
 def test_scores_the_wrong_way_round_lose(text, tmp_path, monkeypatch):
@@ -45,6 +45,7 @@ def test_scores_the_wrong_way_round_lose(text, tmp_path, monkeypatch):
     found = verdicts(lab)
     assert found["near-full-at-20", ""] == "contradicted"
     assert found["both-parts-needed", "recent tokens are needed"] == "contradicted"
+    assert found["both-parts-needed", "both match the full cache"] == "contradicted"
 
 
 def test_a_window_that_is_the_better_policy_contradicts(text, tmp_path, monkeypatch):
@@ -77,4 +78,4 @@ def test_a_slow_step_contradicts_the_latency(text, tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "scaled_dot_product_attention", slow)
     lab = Lab(tmp_path)
     paper._time(lab, text[0], 128, 1, 5)
-    assert verdicts(lab, "cuda")["latency", ""] == "contradicted"
+    assert verdicts(lab, "cuda")["latency", "attention alone"] == "contradicted"

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from reproductions.lab import drafters, models
+from reproductions.lab.chi_square import chi_square
 from reproductions.lab.reading import Reader
 from reproductions.lab.speculating import decode
 from reproductions.spec import ParameterError
@@ -48,6 +49,21 @@ def test_a_chain_is_what_a_pass_over_the_whole_text_says(real, layer):
         assert token == WORDS[(out @ lm.lm_head.weight[WORDS].T).argmax()]
         plain.append(token)
         guesses = torch.cat([guesses, out[None]])
+
+
+def test_drafts_are_drawn_from_the_distribution_that_is_told(real, layer):
+    """What the accepting rule takes for granted: by a chi-square test, which another temperature fails."""
+    lm, tokenizer = real
+    ids = tokenizer("It was the best of times").input_ids
+    states = Reader(lm, 20).read(ids)[0, :-1]
+    words = torch.arange(100, 112)
+    tree = drafters.FeatureDrafter(lm, layer, words, (5000,), 20, 1.0).draft(
+        ids, states, torch.Generator().manual_seed(0)
+    )
+    q = tree.draws[0][words].double()
+    assert q.sum() == pytest.approx(1, abs=1e-5) and (tree.draws == tree.draws[0]).all()
+    counts = torch.bincount(torch.tensor(tree.tokens) - 100, minlength=12)
+    assert chi_square(counts, q)[2] > 0.001 > chi_square(counts, q**0.5)[2]
 
 
 def test_untrained_it_passes_the_state_on(real):

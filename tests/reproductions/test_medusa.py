@@ -82,4 +82,5 @@ def test_slow_drafts_contradict_the_clock(slow, real, lab, monkeypatch):
     _decode(lab, real)
     found = verdicts(lab, "cuda")
     assert found["medusa1-speed", ""] == "contradicted"
-    assert found["sparse-tree", "a large tree is slower"] == ("contradicted" if slow == 1 else "replicated")
+    assert found["sparse-tree", "a larger tree is faster"] == ("replicated" if slow == 1 else "contradicted")
+    assert found["sparse-tree", "too large a tree is slower"] == ("contradicted" if slow == 1 else "replicated")

@@ -61,9 +61,11 @@ def test_the_order_of_the_policies_is_what_is_judged(good, text, tmp_path, monke
 
     monkeypatch.setattr(PersistentCache, "choose", choose)
     lab = Lab(tmp_path)
-    paper._perplexity(lab, *text, {name: HALF[name] for name in ("full", "scissorhands 50 %", "random 50 %")}, 22, 3)
+    names = HALF | {"scissorhands 30 %": ("scissorhands", 30)}
+    paper._perplexity(lab, *text, names, 22, 3)
     found = verdicts(lab)
     assert found["lm-perplexity-2x", "better than chance"] == ("replicated" if good else "contradicted")
+    assert found["lm-perplexity-2x", "only down to 50 %"] == ("contradicted" if good else "replicated")
     assert found["lm-perplexity-2x", "unchanged at 50 %"] == ("replicated" if good else "contradicted")
 
 
@@ -72,8 +74,7 @@ def test_persistence_that_is_not_there_contradicts(text, tmp_path, monkeypatch):
     lab = Lab(tmp_path)
     paper._persistence(lab, *text)
     found = verdicts(lab)
-    labels = ("ratio", "share of pivotal tokens", "above chance")
-    assert {found["persistence", label] for label in labels} == {"contradicted"}
+    assert [outcome for (claim, _), outcome in found.items() if claim == "persistence"] == ["contradicted"] * 6
 
 
 def test_pivotal_tokens_that_are_not_the_ones_looked_at(text, tmp_path, monkeypatch):
