@@ -181,7 +181,7 @@ def _told(field: str, values: Sequence[dict]) -> dict:
     """A channel that tells a field's values apart. The same domain everywhere makes one legend of all channels, in as
     many columns as the drawing is wide enough for."""
     domain = sorted({row[field] for row in values}, key=str)
-    entry = 28 + LETTER * max((len(str(value)) for value in domain), default=0)
+    entry = 40 + LETTER * max((len(str(value)) for value in domain), default=0)
     legend = {"columns": max(1, min(len(domain), int(WIDTH // entry)))}
     return {"field": field, "type": "nominal", "title": None, "scale": {"domain": domain}, "legend": legend}
 
@@ -234,6 +234,7 @@ def config(theme: str) -> dict:
             "orient": "bottom",
             "labelFontSize": 11,
             "labelLimit": WIDTH,
+            "columnPadding": 22,  # a reader's font may be wider than the one that was measured
             "symbolOpacity": 1,
             "symbolBaseFillColor": ink,
             "symbolBaseStrokeColor": ink,

@@ -49,3 +49,4 @@ def test_a_legend_has_no_more_columns_than_fit():
     long = plots.vega(plot, [{"n": n, "ms": 1.0, "method": f"attention, s = 1024, predicted {n}"} for n in range(1, 9)])
     columns = [one["layer"][1]["encoding"]["color"]["legend"]["columns"] for one in (short, long)]
     assert columns == [8, 2]
+    assert plots.config("light")["legend"]["columnPadding"] > 20, "words in a wider font than the measured one fit too"

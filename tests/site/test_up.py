@@ -34,7 +34,7 @@ def progress_of(run: str, up: Installation) -> int:
 
 
 def test_search_run_watch_and_read_the_verdict(up, chromium, tmp_path):
-    """The issue's own walk: search, StreamingLLM first, Run (smoke), progress moves, verdicts without reload."""
+    """A newcomer's walk: search, StreamingLLM first, Run (the smallest), progress moves, verdicts without reload."""
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
