@@ -2,6 +2,11 @@ PY := .venv/bin/python
 # A build of torch: https://download.pytorch.org/whl/cpu (small) or https://download.pytorch.org/whl/cu130.
 # Without it, pip takes the one its index offers: on Linux the CUDA build, several GB.
 TORCH_INDEX ?=
+# make test ORDER=random: each time another order; the heading names its seed, ARGS=--randomly-seed=N repeats it.
+ORDER ?=
+ifneq ($(filter-out random,$(ORDER)),)
+$(error ORDER: expected random or nothing, got $(ORDER))
+endif
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: install run test check browser screenshots results
@@ -32,7 +37,7 @@ run: install
 
 test: .venv/installed-tests
 	@$(PY) -m tests.browser
-	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadgroup --durations 30 $(if $(ORDER),-p $(ORDER:random=randomly)) $(ARGS)
 
 check: .venv/installed-dev
 	@$(PY) -m ruff check .

@@ -83,8 +83,8 @@ def watch(services: list[Service], stopping: list) -> None:
     while not stopping:
         for service in services:
             if service.has_ended() and not stopping:
-                print(f"{service.name} ended and is started again (log: {service.log})", flush=True)
                 service.start()
+                print(f"{service.name} ended and was started again (log: {service.log})", flush=True)
         time.sleep(0.3)
 
 

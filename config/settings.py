@@ -138,6 +138,7 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 WAITING_RUNS_PER_USER = int(os.environ.get("WAITING_RUNS_PER_USER", 50))
 RUNS_PER_USER_A_DAY = int(os.environ.get("RUNS_PER_USER_A_DAY", 500))  # those that failed by our fault do not count
 JOB_MEMORY_SHARE = float(os.environ.get("JOB_MEMORY_SHARE", 0.85))  # of the machine's memory, all of a job's processes
+TIME_FACTOR = os.environ.get("TIME_FACTOR", "")  # time limits are multiplied by it; unset, a node measures its own
 FREE_DISK_MIB = int(os.environ.get("FREE_DISK_MIB", 512))  # a node with less takes no job
 UNWANTED_AFTER_H = 24  # a job that no live node can run waits so long, then fails
 HEARTBEAT_S = 5  # a node and a running job say so this often

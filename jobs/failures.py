@@ -16,6 +16,11 @@ FAILURES = {
     "timeout": Failure(
         "It ran past its time limit and was stopped.", "request", "Choose a smaller size or smaller parameters."
     ),
+    "too-little-cpu": Failure(
+        "It was stopped at its time limit, having had less than half of one core's time.",
+        "platform",
+        "The node was busy, or what it waited for (a disk, a network) did not come: run it again later.",
+    ),
     "out-of-memory": Failure(
         "It needed more memory than the node allows.", "request", "Choose a smaller size, or a node with more memory."
     ),

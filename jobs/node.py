@@ -1,7 +1,9 @@
 """A machine joins as a node: what it offers, its row, its heartbeat."""
 
+import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -26,6 +28,7 @@ CONTROL: dict = {
     "devices": [{"kind": "control", "name": "bundles, imports, syncs", "uuid": "", "memory_gib": 0, "capability": 0}],
     "specs": [],
     "versions": {},
+    "time_factor": 1.0,  # its jobs wait for other sites more than for a core
 }
 
 
@@ -33,9 +36,22 @@ class CannotJoin(Exception):
     """The node cannot be registered; the message is one line."""
 
 
-def ask_node() -> dict:
-    """What this machine offers, asked of a child since only it may import torch: {"devices": […], "specs": […]}."""
-    command = [sys.executable, "-m", "reproductions", "node"]
+def given_time_factor() -> float | None:
+    """The setting TIME_FACTOR; None where the node is to measure it. CannotJoin if it is no number of at least 1."""
+    if not settings.TIME_FACTOR:
+        return None
+    with contextlib.suppress(ValueError):
+        if math.isfinite(factor := float(settings.TIME_FACTOR)) and factor >= 1:
+            return factor
+    raise CannotJoin(f"TIME_FACTOR: expected a number of at least 1, such as 2.5, got {settings.TIME_FACTOR!r}")
+
+
+def ask_node(*, measure: bool = False) -> dict:
+    """What this machine offers, asked of a child since only it may import torch: {"devices": […], "specs": […]}.
+
+    With `measure` also how slow it is, as {"time_factor": …}.
+    """
+    command = [sys.executable, "-m", "reproductions", "node", *(["--time-factor"] if measure else [])]
     asked = subprocess.run(command, capture_output=True, text=True, cwd=settings.BASE_DIR)
     if asked.returncode:
         raise CannotJoin(f"asking torch for its devices failed: {(asked.stderr.strip() or '?').splitlines()[-1]}")
@@ -44,7 +60,8 @@ def ask_node() -> dict:
 
 def register(name: str, device: str, index: int) -> Node:
     """The row of a node for one device of this machine; CannotJoin if it has no such device or the name is in use."""
-    offered = CONTROL if device == "control" else ask_node()
+    given = given_time_factor()
+    offered = CONTROL if device == "control" else ask_node(measure=given is None)
     found = [d for d in offered["devices"] if d["kind"] == device]
     index = index if device == "cuda" else 0
     if index >= len(found):
@@ -63,6 +80,7 @@ def register(name: str, device: str, index: int) -> Node:
         "capability": found[index]["capability"],
         "versions": offered["versions"],
         "offers": offered["specs"],
+        "time_factor": given or offered["time_factor"],
         "trouble": trouble(),
         "started_at": now,
         "heartbeat_at": now,

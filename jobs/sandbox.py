@@ -75,6 +75,10 @@ class Child:
         groups.end(self.group, self.mark)
         self._process.wait()
 
+    def cpu_seconds(self) -> float:
+        """Seconds of a core that it and its descendants have had so far."""
+        return groups.cpu_seconds(self.group, self.mark)
+
     def new_log(self) -> str:
         """What it printed since the last call. A log that grows large is emptied, so that it never fills a disk."""
         path = self.folder / "log.txt"

@@ -36,6 +36,7 @@ STOP = threading.Event()  # set when the worker was asked to stop
 POLL_S = 0.5
 LOG_LIMIT, LOG_TAIL = 500_000, 50_000  # characters of log kept of a job's beginning and of its end
 SCRATCH_LIMIT = 8 * 2**30  # bytes a job may leave in its folder while it runs
+FAIR_SHARE = 0.5  # of one core's time: a child that got less by its time limit was held up by its node
 SCARCE = 0.03  # of the machine's memory: with less available, a job is ended before the machine suffers
 
 
@@ -77,7 +78,7 @@ def take(node: Node) -> Job | None:
     for job in Job.objects.waiting(node.device):
         if not node.can_run(job):
             continue
-        if change(job.pk, job.attempt, [Status.QUEUED], Status.STARTING):
+        if change(job.pk, job.attempt, [Status.QUEUED], Status.STARTING, time_factor=node.time_factor):
             job.refresh_from_db()
             return job
     return None
@@ -103,7 +104,7 @@ def _attempt(job: Job, node: Node) -> None:
         code = "disk-full" if error.errno in DISK_ERRORS else "internal"
         _finish(job, child, folder, Ended(Status.FAILED, code, str(error)))
     except Exception as error:
-        logger.exception("job %s failed inside the worker", job.pk)
+        logger.exception("job %s: an error in the worker itself", job.pk)
         _finish(job, child, folder, Ended(Status.FAILED, "internal", f"{type(error).__name__}: {error}"))
     finally:
         if child:
@@ -128,8 +129,8 @@ def _watch(job: Job, child: Child) -> None:
                 _heartbeat(job, child)
             _check_wishes(job)
             _check_limits(child)
-            if time.monotonic() - began > job.time_limit_s:
-                raise Ended(Status.FAILED, "timeout", f"stopped after {job.time_limit_s} s, its time limit")
+            if (seconds := time.monotonic() - began) > job.limit_s:
+                raise _past_its_limit(job, child.cpu_seconds() / seconds)
         _store_progress(job, child.folder, progress)
         raise _how_it_ended(code, child.folder, oom_kills() > kills)
     except Ended:
@@ -155,6 +156,16 @@ def _check_limits(child: Child) -> None:
     if memory.available < SCARCE * memory.total:
         left = f"{memory.available / 2**20:.0f} MiB"
         raise Ended(Status.FAILED, "out-of-memory", f"stopped since the machine had only {left} of memory left")
+
+
+def _past_its_limit(job: Job, share: float) -> Ended:
+    """The end of a child at its time limit, which is its own fault only if it had a core to work on."""
+    reason = f"stopped after {job.limit_s:.0f} s, its time limit"
+    if job.time_factor != 1:
+        reason += f" ({job.time_limit_s} s, times {job.time_factor:g} on this node)"
+    if share < FAIR_SHARE:
+        return Ended(Status.FAILED, "too-little-cpu", f"{reason}, with {share:.0%} of one core's time")
+    return Ended(Status.FAILED, "timeout", reason)
 
 
 def _check_wishes(job: Job) -> None:
@@ -196,23 +207,38 @@ def _finish(job: Job, child: Child | None, folder: Path, end: Ended) -> None:
     if end.to is None:
         logger.info("job %s is no longer this worker's", job.pk)
         return
-    held = [Status.RUNNING] if end.to == Status.FINISHED else Job.ACTIVE
     try:
-        with transaction.atomic():
-            if end.to != Status.QUEUED:
-                kind_of(job).store(job, folder, finished=end.to == Status.FINISHED)
-            if not change(job.pk, job.attempt, held, end.to, code=end.code, reason=end.reason):
-                transaction.set_rollback(True)
-            elif end.to == Status.FINISHED:
-                kind_of(job).stored(job)
+        changed = _store(job, folder, end)
     except BadResult as error:
-        change(job.pk, job.attempt, Job.ACTIVE, Status.FAILED, code="bad-result", reason=str(error))
+        end = Ended(Status.FAILED, "bad-result", str(error))
+        changed = _change_to(job, end)
     except Exception as error:
         logger.exception("job %s: its result could not be stored", job.pk)
-        change(
-            job.pk, job.attempt, Job.ACTIVE, Status.FAILED, code="internal", reason=f"{type(error).__name__}: {error}"
-        )
-    logger.info("job %s: %s %s", job.pk, end.to, end.reason)
+        end = Ended(Status.FAILED, "internal", f"{type(error).__name__}: {error}")
+        changed = _change_to(job, end)
+    if changed:
+        logger.info("job %s: %s %s", job.pk, end.to, end.reason)
+    else:
+        logger.warning("job %s: not %s: it is no longer this worker's, nothing was stored", job.pk, end.to)
+
+
+def _store(job: Job, folder: Path, end: Ended) -> bool:
+    """In one transaction; False, and nothing is stored, if the job is no longer this worker's."""
+    with transaction.atomic():
+        if end.to != Status.QUEUED:
+            kind_of(job).store(job, folder, finished=end.to == Status.FINISHED)
+        changed = _change_to(job, end)
+        if not changed:
+            transaction.set_rollback(True)
+        elif end.to == Status.FINISHED:
+            kind_of(job).stored(job)
+    return changed
+
+
+def _change_to(job: Job, end: Ended) -> bool:
+    held = [Status.RUNNING] if end.to == Status.FINISHED else Job.ACTIVE
+    assert end.to
+    return change(job.pk, job.attempt, held, end.to, code=end.code, reason=end.reason)
 
 
 def _store_progress(job: Job, folder: Path, before: dict | None) -> dict | None:

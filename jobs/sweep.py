@@ -38,15 +38,21 @@ def take_back(job: Job) -> None:
     if not fence(job):
         return
     _end_attempts(Attempt.objects.filter(job=job))
-    if job.cancel_requested_at:
-        change(job.pk, job.attempt, Job.ACTIVE, Status.CANCELLED, reason="cancelled; its worker was lost")
-    elif job.losses == 0:
-        reason = f"its worker fell silent for {silence} s; queued again"
-        change(job.pk, job.attempt, Job.ACTIVE, Status.QUEUED, losses=1, reason=reason)
+    to, fields = _after_a_loss(job, silence)
+    if change(job.pk, job.attempt, Job.ACTIVE, to, **fields):
+        logger.warning("job %s: %s, %s", job.pk, to, fields["reason"])
     else:
-        reason = f"its worker fell silent for {silence} s, the second time"
-        change(job.pk, job.attempt, Job.ACTIVE, Status.FAILED, losses=2, code="lost-worker", reason=reason)
-    logger.warning("job %s taken back after %s s of silence", job.pk, silence)
+        logger.warning("job %s: not taken back after %s s of silence: another process did", job.pk, silence)
+
+
+def _after_a_loss(job: Job, silence: int) -> tuple[str, dict]:
+    """The status that follows, and what is stored with it."""
+    if job.cancel_requested_at:
+        return Status.CANCELLED, {"reason": "cancelled; its worker was lost"}
+    if job.losses == 0:
+        return Status.QUEUED, {"reason": f"its worker fell silent for {silence} s; queued again", "losses": 1}
+    reason = f"its worker fell silent for {silence} s, the second time"
+    return Status.FAILED, {"reason": reason, "losses": 2, "code": "lost-worker"}
 
 
 def _give_up_unwanted() -> None:

@@ -20,6 +20,7 @@ def wake(device: str) -> None:
 
 def wake_nodes(nodes: Iterable[Node]) -> None:
     """Tell nodes to look at the queue; gives up at the first that cannot be told."""
+    untold = list(nodes)
     options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | {
         "socket_timeout": PATIENCE_S,
         "socket_connect_timeout": PATIENCE_S,
@@ -27,7 +28,7 @@ def wake_nodes(nodes: Iterable[Node]) -> None:
     }
     try:
         with current_app.connection_for_write(connect_timeout=PATIENCE_S, transport_options=options) as connection:
-            for node in nodes:
+            for node in list(untold):
                 current_app.send_task(
                     "jobs.tasks.work",
                     [node.name],
@@ -36,5 +37,6 @@ def wake_nodes(nodes: Iterable[Node]) -> None:
                     retry=False,
                     connection=connection,
                 )
+                untold.remove(node)
     except OperationalError as error:
-        logger.warning("no wake-up sent: %s", error)
+        logger.warning("no wake-up sent to %s: %s", ", ".join(node.name for node in untold), error)

@@ -122,8 +122,8 @@ def delete(request: UserRequest, pk: int) -> HttpResponse:
     """Ask, then delete."""
     found = _own(request, pk)
     if request.method == "POST":
-        found.delete()
-        messages.success(request, f"The collection “{found.name}” was deleted.")
+        if Collection.objects.filter(pk=found.pk).delete()[0]:
+            messages.success(request, f"The collection “{found.name}” was deleted.")
         return redirect("collections")
     return render(request, "readers/collection_delete.html", {"collection": found, "size": found.items.count()})
 
@@ -145,8 +145,9 @@ def collect(request: UserRequest, slug: str) -> HttpResponse:
     else:
         messages.error(request, "Choose a collection, or name a new one.")
         return redirect(_paper(slug))
+    there = found.items.filter(work=work).exists()
     services.add(found, work)
-    messages.success(request, f"Added to “{found.name}”.")
+    messages.success(request, f"It is in “{found.name}” already." if there else f"Added to “{found.name}”.")
     return redirect(_paper(slug))
 
 
@@ -193,7 +194,7 @@ def item_note(request: UserRequest, pk: int, item: int) -> HttpResponse:
 def item_remove(request: UserRequest, pk: int, item: int) -> HttpResponse:
     """Take a work out of the collection."""
     found = _item(request, pk, item)
-    found.delete()
-    found.collection.save(update_fields=["changed_at"])
-    messages.success(request, f"Removed: {found.work.title}")
+    if CollectionItem.objects.filter(pk=found.pk).delete()[0]:
+        found.collection.save(update_fields=["changed_at"])
+        messages.success(request, f"Removed: {found.work.title}")
     return redirect("collection", pk=pk)

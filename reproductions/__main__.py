@@ -37,7 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="one work: its question, checks and sizes")
     show.add_argument("slug")
     show.add_argument("--json", action="store_true")
-    commands.add_parser("node", help="what this machine offers: its devices and its reproductions, as JSON")
+    node = commands.add_parser("node", help="what this machine offers: its devices and its reproductions, as JSON")
+    node.add_argument("--time-factor", action="store_true", help="measure how slow it is, too")
     run = commands.add_parser("run", help="run one work and judge its claims")
     run.add_argument("slug")
     run.add_argument("--size", default="cpu", help="smoke, cpu or full (default: cpu)")
@@ -81,12 +82,13 @@ def _show(options: argparse.Namespace) -> int:
 
 def _node(options: argparse.Namespace) -> int:
     from jobs.leash import leave_network
-    from reproductions.lab import hardware
+    from reproductions.lab import hardware, pace
 
     specs = [f"{slug}@{spec.source_hash(spec.path_of(slug))}" for slug in spec.slugs()]
     devices, versions = hardware.devices(), hardware.versions()
     versions["network of runs"] = "none" if leave_network() else "the machine's: the kernel gives them no other"
-    print(json.dumps({"devices": devices, "versions": versions, "specs": specs}))
+    found = {"devices": devices, "versions": versions, "specs": specs}
+    print(json.dumps(found | ({"time_factor": pace.time_factor()} if options.time_factor else {})))
     return 0
 
 

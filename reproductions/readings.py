@@ -1,4 +1,5 @@
-"""One line of reading for a verdict that did not hold: what we think it says, written by who shipped the result.
+"""One line of reading for a verdict that did not hold, or that does not stand firm: what we think it says, written by
+who shipped the result.
 
 `readings.yaml` holds them by work. A reading belongs to a check, a kind of device and an outcome; it is shown for as
 long as that outcome stands, and judges nothing.

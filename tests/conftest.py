@@ -10,6 +10,7 @@ from django.core.management import call_command
 
 from tests import browser
 from tests.installation import Installation, postgres
+from tests.waiting import allowed
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +54,35 @@ def chromium() -> Iterator:
 
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=path, args=browser.arguments())
-        yield launched
+        yield Patient(launched)
         launched.close()
+
+
+class Patient:
+    """A browser whose pages wait as long as this machine needs."""
+
+    def __init__(self, browser):
+        self._browser = browser
+
+    def new_context(self, **options):
+        """Playwright's own."""
+        return self._patient(self._browser.new_context(**options))
+
+    def new_page(self, **options):
+        """Playwright's own, in a context of its own."""
+        return self._patient(self._browser.new_page(**options))
+
+    def _patient(self, opened):
+        opened.set_default_timeout(allowed(30) * 1000)
+        return opened
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what waits for another process or has a limit: `-m waits` takes just those, for a busy machine."""
+    for item in items:
+        fixtures, names = set(getattr(item, "fixturenames", ())), vars(getattr(item, "module", object))
+        if fixtures & {"chromium", "installation"} or names.keys() & {"allowed", "eventually", "Installation"}:
+            item.add_marker("waits")
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -64,5 +92,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """The test process's own data folder goes with it."""
+    """The test process's own data folder goes with it, and the home of all of them with the last."""
     shutil.rmtree(os.environ["DATA_DIR"], ignore_errors=True)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["HOME"], ignore_errors=True)

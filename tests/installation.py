@@ -17,6 +17,9 @@ from pathlib import Path
 
 import psutil
 
+from tests.environment import MODELS
+from tests.waiting import allowed
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -28,13 +31,13 @@ def free_port() -> int:
 
 
 def eventually(look: Callable, what: str, seconds: float = 60):
-    """The first true answer of `look`; fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """The first true answer of `look`; fails with `what` after `seconds` of an idle machine."""
+    deadline = time.monotonic() + (seconds := allowed(seconds))
     while time.monotonic() < deadline:
         if found := look():
             return found
         time.sleep(0.2)
-    raise AssertionError(f"not within {seconds} s: {what}")
+    raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 
 class Installation:
@@ -43,9 +46,10 @@ class Installation:
     def __init__(self, folder: Path, **env: str):
         self.data = folder / "data"
         self.data.mkdir(exist_ok=True)
-        (self.data / "models").symlink_to(ROOT / "data" / "models")
+        (self.data / "models").symlink_to(MODELS)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        allowed(0)  # its nodes take the tests' own factor
         self.env = os.environ | {"DATA_DIR": str(self.data), "PORT": str(self.port)} | env
         self.env.pop("TRITON_INTERPRET", None)
         self.processes: list[subprocess.Popen] = []
@@ -55,7 +59,8 @@ class Installation:
     def manage(self, *words: str, **options) -> subprocess.CompletedProcess:
         """Run a management command to its end."""
         command = [sys.executable, "manage.py", *words]
-        return subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, **options)
+        options |= {"cwd": ROOT, "env": self.env, "capture_output": True, "text": True, "timeout": allowed(120)}
+        return subprocess.run(command, **options)
 
     def start(self, *command: str, log: str | None = None) -> subprocess.Popen:
         """Start a process of this installation; its output goes to a file."""
@@ -85,14 +90,14 @@ class Installation:
         """A page's text; with `data` a form is sent, with the token that a page before it gave."""
         body = None if data is None else urllib.parse.urlencode(data).encode()
         request = urllib.request.Request(self.url + path, body, {"Referer": self.url})
-        with self._opener.open(request, timeout=30) as response:
+        with self._opener.open(request, timeout=allowed(30)) as response:
             self.last_url = response.url
             return response.read().decode()
 
     def status(self, path: str) -> int:
         """A page's status code; 0 if nobody answers."""
         try:
-            with self._opener.open(self.url + path, timeout=30) as response:
+            with self._opener.open(self.url + path, timeout=allowed(30)) as response:
                 return response.status
         except urllib.error.HTTPError as error:
             return error.code
@@ -161,7 +166,7 @@ class Installation:
                 os.kill(process.pid, signal.SIGTERM)
         for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(15)
+                process.wait(allowed(15))
         for process in self.living():
             with contextlib.suppress(psutil.Error):
                 process.kill()

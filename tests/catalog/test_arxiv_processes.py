@@ -9,6 +9,7 @@ import pytest
 
 from tests.catalog.arxiv_server import Paper, serve
 from tests.installation import ROOT, Installation
+from tests.waiting import allowed
 
 pytestmark = pytest.mark.xdist_group("postgres")
 GAP_S = 0.5
@@ -42,7 +43,7 @@ def test_the_gap_holds_over_processes_and_a_403_stops_them_all(tmp_path, databas
 
         running = [start("--add", f"2401.0000{i}", f"2401.0000{i + 1}") for i in (0, 2, 4)]
         for process in running:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=allowed(120))
             assert process.returncode == 0, err
             assert "asked for 2; 2 updated" in out
         seen = sorted(arxiv.seen, key=lambda one: one.began)
@@ -52,7 +53,7 @@ def test_the_gap_holds_over_processes_and_a_403_stops_them_all(tmp_path, databas
 
         arxiv.papers["2401.00008"] = Paper("Paper 8")
         for process in [start("--add", "2401.00008") for _ in range(2)]:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=allowed(120))
             assert process.returncode == 0 and "Traceback" not in err, err
         assert len(arxiv.seen) == 11, "both asked for the same, so arXiv was asked once"
 
@@ -60,7 +61,7 @@ def test_the_gap_holds_over_processes_and_a_403_stops_them_all(tmp_path, databas
         arxiv.papers["2401.00009"] = Paper("Paper 9")
         stopped = [start("--add", "2401.00009", *more) for more in ([], ["2401.00001"], ["2401.00002"])]
         for process in stopped:
-            _, err = process.communicate(timeout=120)
+            _, err = process.communicate(timeout=allowed(120))
             assert process.returncode == 1
             assert "nothing is fetched from arXiv until" in err and "Traceback" not in err
         assert len(arxiv.seen) == 12, "one was refused, the others did not ask"

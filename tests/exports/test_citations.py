@@ -27,6 +27,7 @@ from exports.citations import FORMATS
 from exports.names import Name, split
 from exports.reference import Reference, of_work
 from readers.models import Collection, CollectionItem
+from tests.waiting import allowed
 
 # Of the package only the schema is used; to import it would need what it depends on.
 CFFCONVERT = Path(find_spec("cffconvert").submodule_search_locations[0])
@@ -289,7 +290,7 @@ def test_biber_accepts_every_work(catalogue, tmp_path):
         path = tmp_path / f"{name}.bib"
         path.write_text("\n".join(bibtex.biblatex(r, ascii_only=ascii_only) for r in wanted), encoding="utf-8")
         command = ["biber", "--tool", "--validate-datamodel", "--output-encoding=UTF-8", path.name]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=allowed(120))
         assert done.returncode == 0 and "WARN" not in done.stdout and "ERROR" not in done.stdout, done.stdout[-2000:]
         out = by_pybtex((tmp_path / f"{name}_bibertool.bib").read_text(encoding="utf-8"))
         assert {key: plain(fields["title"]) for key, (fields, _) in out.items()} == {r.key: r.title for r in wanted}

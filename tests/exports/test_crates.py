@@ -18,6 +18,7 @@ from jobs.states import change
 from reproductions import runs
 from reproductions.models import Reproduction, Run
 from tests.site import measured
+from tests.waiting import allowed
 
 pytestmark = pytest.mark.django_db
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,7 +155,9 @@ TIMED = {"ms", "topk_ms", "gain", "gain_at_longest", "roof_tflops", "roof_gb_per
 
 def reproductions(*words: str) -> subprocess.CompletedProcess:
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=allowed(300)
+    )
     assert done.returncode == 0, done.stderr
     return done
 

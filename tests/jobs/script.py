@@ -12,6 +12,10 @@ SCRIPTS = {
     "open(FOLDER + '/failure.json', 'w')); sys.exit(1)",
     "killed": "import os; print('so far', flush=True); os.kill(os.getpid(), 9)",
     "bad-parameters": "raise SystemExit(2)",
+    "spins": "print('started', flush=True)\nwhile True: pass",
+    "waits-for-a-word": "import json, pathlib, time; print('started', flush=True)\n"
+    "while not pathlib.Path(FOLDER + '/word').exists(): time.sleep(0.05)\n"
+    "json.dump({'n': 1}, open(FOLDER + '/result.json', 'w'))",
     "sleeps": "import time; print('started', flush=True); time.sleep(300)",
     "stubborn": "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.fork(); "
     "print('started', flush=True); time.sleep(300)",

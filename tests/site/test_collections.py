@@ -157,6 +157,14 @@ def test_order_holds_after_a_removal_and_with_equal_places(client, settings, col
     assert order(collection) == ["gptq", "awq"]
 
 
+def test_a_message_says_what_was_done(client, settings, collection):
+    sign_in(client, settings, "owner")
+    for slug, words in (("gptq", "Added to “Serving”."), (SLUGS[0], "It is in “Serving” already.")):
+        answer = client.post(f"/papers/{slug}/collect/", {"collection": collection.pk}, follow=True)
+        assert words in text(answer)
+    assert order(collection).count(SLUGS[0]) == 1
+
+
 def test_another_collections_item_is_not_found(client, settings, collection):
     other = Collection.objects.create(owner=person("owner"), name="Other")
     item = collection.items.first()

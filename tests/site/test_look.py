@@ -13,6 +13,7 @@ from readers.models import Collection
 from reproductions import drawing
 from reproductions.models import Run
 from tests.site import measured, people
+from tests.waiting import allowed
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("look")]
 AXE = Path(importlib.util.find_spec("axe_playwright_python").origin).parent / "axe.min.js"
@@ -178,7 +179,7 @@ def test_a_plot_is_hovered_over_and_downloaded(site, client, chromium):
     page = opened(chromium, client, url).new_page()
     page.goto(f"{url}/runs/{runs[0].pk}/")
     page.locator(".plots").scroll_into_view_if_needed()
-    page.wait_for_selector(".drawn svg", timeout=60_000)
+    page.wait_for_selector(".drawn svg", timeout=allowed(60) * 1000)
     page.locator(".drawn svg .mark-symbol path").first.hover()
     page.wait_for_selector("#vg-tooltip-element.visible:has-text('measurements')")
     assert page.evaluate("window.refused") == []
@@ -197,7 +198,7 @@ def test_the_words_of_a_plot_fit_a_phone(site, client, chromium):
     page.route("**/plots/*.json*", longer)
     page.goto(f"{url}/runs/{runs[0].pk}/")
     page.locator(".plots").scroll_into_view_if_needed()
-    page.wait_for_selector(".drawn svg", timeout=60_000)
+    page.wait_for_selector(".drawn svg", timeout=allowed(60) * 1000)
     beyond = """[...document.querySelectorAll('.drawn svg text')].filter(
         (one) => one.getBoundingClientRect().right > one.ownerSVGElement.getBoundingClientRect().right + 1)"""
     assert page.evaluate(f"{beyond}.map((one) => one.textContent)") == []

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.installation import ROOT, Installation, eventually
+from tests.waiting import allowed
 
 pytestmark = pytest.mark.xdist_group("up")
 # What htmx says of a search that the next letter replaced; a request that failed says sendError or responseError.
@@ -52,7 +53,7 @@ def test_search_run_watch_and_read_the_verdict(up, chromium, tmp_path):
     page.wait_for_url("**/runs/*/")
     page.evaluate("window.notReloaded = true")
     seen = set()
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + allowed(600)
     while time.monotonic() < deadline and not page.locator("h2", has_text="Verdicts").count():
         with contextlib.suppress(Exception):  # the part is being swapped
             seen.add(page.locator("progress").get_attribute("value", timeout=500))
@@ -105,7 +106,7 @@ def test_cancel_ends_a_running_run(up):
     up.page(run + "cancel/", {"csrfmiddlewaretoken": up.token(run)})
     began = time.monotonic()
     assert up.wait_for(run, "cancelled", "finished", seconds=20) == "cancelled"
-    assert time.monotonic() - began < 15 and not up.children_of_runs()
+    assert time.monotonic() - began < allowed(15) and not up.children_of_runs()
 
 
 def test_a_second_tab_and_a_reload_show_the_same(up, chromium):
@@ -118,18 +119,17 @@ def test_a_second_tab_and_a_reload_show_the_same(up, chromium):
         assert "running" in tab.locator("#run-live [data-announce]").inner_text()
     up.wait_for(run, "finished", "failed")
     for tab in tabs:  # without JavaScript the page of a running run loads itself anew; a finished one no longer does
-        tab.locator("h2", has_text="Verdicts").wait_for(timeout=20_000)
+        tab.locator("h2", has_text="Verdicts").wait_for(timeout=allowed(20) * 1000)
         tab.reload()
     assert tabs[0].inner_text("main") == tabs[1].inner_text("main")
     assert "Verdicts" in tabs[0].inner_text("main")
     context.close()
 
 
-def test_ctrl_c_leaves_no_process_and_the_second_start_is_quick(up):
-    """Last of the shared installation: it is stopped, started again, and stopped by Ctrl-C."""
-    first = up.processes[-1]
+def test_ctrl_c_leaves_no_process_and_the_second_start_is_quick(installation):
+    up, first = installation, installation.up()
     os.kill(first.pid, signal.SIGINT)
-    assert first.wait(20) == 0
+    assert first.wait(allowed(20)) == 0
     eventually(lambda: not up.living(), "nothing is left", 5)
     began = time.monotonic()
     second = up.start(sys.executable, "manage.py", "up", log="again")
@@ -137,7 +137,7 @@ def test_ctrl_c_leaves_no_process_and_the_second_start_is_quick(up):
     took = time.monotonic() - began
     eventually(lambda: "Claimcheck is at" in second.output.read_text(), "the address is printed", 10)
     os.kill(second.pid, signal.SIGINT)
-    assert second.wait(20) == 0
+    assert second.wait(allowed(20)) == 0
     assert not up.living()
     print(f"second start: page after {took:.1f} s")
 
@@ -153,12 +153,16 @@ def refused(installation: Installation, **env: str) -> str:
     """What `up` says when it cannot start: one line, and an exit code that is not 0."""
     done = subprocess.run(
         [sys.executable, "manage.py", "up"], cwd=ROOT, env=installation.env | env, capture_output=True, text=True,
-        timeout=60,
+        timeout=allowed(60),
     )  # fmt: skip
     assert done.returncode != 0 and "Traceback" not in done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
     return lines[0]
+
+
+def test_a_setting_that_is_no_number_is_one_clear_line(installation):
+    assert refused(installation, TIME_FACTOR="slow").endswith("at least 1, such as 2.5, got 'slow'")
 
 
 def test_a_busy_port_is_one_clear_line(installation):

