@@ -1,18 +1,13 @@
-"""Who asks: the owner of an API token, or, on the embedded default, whoever sits at this machine."""
+"""Who asks on the API: the owner of a token; and its problems."""
 
 from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
 
 from config.rest import Problem, problem_response
 from readers import tokens
 
-LOCAL_NAME = "local operator"
-LOOPBACK = ("127.0.0.1", "::1")
-FORWARDING = ("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_REAL_IP")
 API = "/api/"
 
 
@@ -49,22 +44,3 @@ def api_problems(get_response: Callable) -> Callable:
         return answer
 
     return middleware
-
-
-def local_operator(get_response: Callable) -> Callable:
-    """Make a request from this machine itself the local operator's; one that was forwarded must sign in."""
-
-    def middleware(request: HttpRequest) -> HttpResponse:
-        if settings.LOCAL_OPERATOR and not request.user.is_authenticated and is_local(request):
-            user, _ = get_user_model().objects.get_or_create(
-                username=LOCAL_NAME, defaults={"is_staff": True, "is_superuser": True, "password": "!"}
-            )
-            request.user = user
-        return get_response(request)
-
-    return middleware
-
-
-def is_local(request: HttpRequest) -> bool:
-    """Whether the request comes from this machine, through no proxy."""
-    return request.META.get("REMOTE_ADDR") in LOOPBACK and not any(name in request.META for name in FORWARDING)

@@ -20,8 +20,8 @@ SECRET_KEY = os.environ.get("SECRET_KEY") or read_or_make_secret(DATA_DIR)
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 CSRF_TRUSTED_ORIGINS = [origin for origin in os.environ.get("CSRF_TRUSTED_ORIGINS", "").split(",") if origin]
 
-# `manage.py up` sets this when it binds the loopback address: whoever sits at this machine needs no sign-in.
-LOCAL_OPERATOR = _flag("CLAIMCHECK_LOCAL_OPERATOR")
+# `manage.py up` sets this for its web server when it binds a loopback address: see readers/local.py.
+LOCAL_SECRET = os.environ.get("CLAIMCHECK_LOCAL_SECRET", "")
 
 INSTALLED_APPS = [
     "config.apps.AdminConfig",
@@ -53,7 +53,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "config.middleware.api_problems",
     "config.middleware.bearer_token",
-    "config.middleware.local_operator",
+    "readers.middleware.local_operator",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",

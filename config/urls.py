@@ -6,10 +6,11 @@ from django.urls import include, path
 from django.views.generic import TemplateView
 
 from config.api import api, nothing_here
+from readers.views import Login
 
 # Passwords are set by a link that an operator hands out, so nothing here sends mail.
 accounts = [
-    path("login/", auth.LoginView.as_view(), name="login"),
+    path("login/", Login.as_view(), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("password_change/", auth.PasswordChangeView.as_view(success_url="/"), name="password_change"),
     path(

@@ -5,6 +5,7 @@ from django.urls import path
 from readers import collections_views, ratings, views
 
 urlpatterns = [
+    path("enter/", views.enter, name="enter"),
     path("accounts/tokens/", views.tokens, name="tokens"),
     path("accounts/tokens/<int:pk>/revoke/", views.revoke, name="token-revoke"),
     path("papers/<slug:slug>/rating/", ratings.rate_view, name="rate"),

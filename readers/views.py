@@ -1,14 +1,20 @@
-"""A reader's own tokens: see them, make one, revoke one."""
+"""Ways in: signing in, the local operator's address, and a reader's own tokens."""
+
+from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import LoginView
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from config.http import UserRequest
+from readers import local
 from readers import tokens as service
 from readers.models import Token
 
@@ -34,6 +40,29 @@ class TokenForm(forms.Form):
         if Token.objects.live().filter(user=self.user).count() >= MANY:
             raise forms.ValidationError(f"You have {MANY} tokens, as many as one may have. Revoke some first.")
         return super().clean()
+
+
+class Login(LoginView):
+    """Sign in; on the embedded default it also says how to be the local operator."""
+
+    def get_context_data(self, **more: Any) -> dict[str, Any]:
+        """With `local`, whether there is an address that opens."""
+        return super().get_context_data(**more) | {"local": bool(settings.LOCAL_SECRET)}
+
+
+@require_safe
+@never_cache
+def enter(request: HttpRequest) -> HttpResponse:
+    """The address that `manage.py up` printed: this browser becomes the local operator's.
+
+    The key is no part of the path, which is logged when it is refused.
+    """
+    if not local.opens(request, request.GET.get("key", "")):
+        raise PermissionDenied("This address does not open: manage.py up prints another one at each start.")
+    response = redirect("index")
+    response.set_cookie(local.cookie_name(), local.cookie_value(), httponly=True, samesite="Strict")
+    response["Referrer-Policy"] = "no-referrer"
+    return response
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -48,13 +48,13 @@ class Installation:
         self.data.mkdir(exist_ok=True)
         (self.data / "models").symlink_to(MODELS)
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = self.address = f"http://127.0.0.1:{self.port}"
         allowed(0)  # its nodes take the tests' own factor
         self.env = os.environ | {"DATA_DIR": str(self.data), "PORT": str(self.port)} | env
         self.env.pop("TRITON_INTERPRET", None)
         self.processes: list[subprocess.Popen] = []
-        jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
-        self._opener = urllib.request.build_opener(jar)
+        self.jar = http.cookiejar.CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.jar))
 
     def manage(self, *words: str, **options) -> subprocess.CompletedProcess:
         """Run a management command to its end."""
@@ -83,6 +83,8 @@ class Installation:
             return "Claimcheck is at" in process.output.read_text()
 
         eventually(ready, "up prints its address", 120)
+        self.address = re.search(r"Claimcheck is at (\S+)", process.output.read_text()).group(1)
+        self.page(self.address.removeprefix(self.url))  # with its key: this visitor is the local operator
         eventually(lambda: self.status("/health/") == 200, "everything is well", 60)
         return process
 

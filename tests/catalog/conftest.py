@@ -13,6 +13,5 @@ def arxiv(settings):
         server.papers |= {SINKS: Paper("Sinks: a paper", 4), OLD: Paper("An old paper", 2)}
         settings.ARXIV_API_URL, settings.ARXIV_OAI_URL = server.environment.values()
         settings.ARXIV_GAP_S = 0.02
-        settings.LOCAL_OPERATOR = False
         settings.CELERY_BROKER_URL = "memory://"
         yield server

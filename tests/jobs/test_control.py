@@ -18,7 +18,6 @@ Status = Job.Status
 def kinds(settings):
     settings.JOB_KINDS = {"own": "tests.jobs.own", "script": "tests.jobs.script"}
     settings.CELERY_BROKER_URL = "memory://"
-    settings.LOCAL_OPERATOR = False
     supervise.STOP.clear()
 
 

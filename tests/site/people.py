@@ -18,8 +18,12 @@ def person(name: str) -> User:
 def sign_in(client, settings, role: str):
     """The client as a visitor of that role."""
     client.logout()
-    settings.LOCAL_OPERATOR = role == "local"
-    if role not in ("anonymous", "local"):
+    client.defaults.pop("HTTP_HOST", None)
+    settings.LOCAL_SECRET = "known to the one who started it"
+    if role == "local":
+        client.defaults["HTTP_HOST"] = "localhost"
+        client.get("/enter/", {"key": settings.LOCAL_SECRET})
+    elif role != "anonymous":
         client.force_login(person(role))
     return client
 

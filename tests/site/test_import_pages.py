@@ -9,6 +9,7 @@ from django.db import IntegrityError
 
 from catalog import import_views, imports
 from catalog.models import Category, Entry, ListImport, Work
+from tests.site import people
 from tests.site.shown import text
 
 pytestmark = pytest.mark.django_db
@@ -174,8 +175,9 @@ def test_only_curators_import(client, django_user_model, who):
 
 @pytest.mark.parametrize("who", ["curator", "operator", "local"])
 def test_who_may_import(client, django_user_model, settings, who):
-    settings.LOCAL_OPERATOR = who == "local"
-    if who != "local":
+    if who == "local":
+        people.sign_in(client, settings, "local")
+    else:
         sign_in(client, django_user_model, who, is_staff=who == "operator")
     assert upload(client).status_code == 302
     assert 'href="/import/"' in client.get("/").content.decode()

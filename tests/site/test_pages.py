@@ -10,7 +10,7 @@ from jobs.models import Job, Node
 from jobs.states import change
 from reproductions import runs
 from reproductions.models import Reproduction, Run, Verdict
-from tests.site import measured
+from tests.site import measured, people
 from tests.site.measured import CHECKS, SPEC
 from tests.site.shown import text
 
@@ -156,13 +156,25 @@ def test_no_inline_script_or_style_and_a_strict_policy(client, made):
         assert "script-src 'self'" in response["Content-Security-Policy"]
 
 
-def test_the_local_operator_is_local(client, settings, made):
-    settings.LOCAL_OPERATOR = True
-    assert "local operator" in text(client.get("/"))
-    assert "Sign in" in text(client.get("/", headers={"X-Forwarded-For": "10.0.0.1"}))
-    assert "Sign in" in text(client.get("/", REMOTE_ADDR="10.0.0.1"))
-    settings.LOCAL_OPERATOR = False
+def test_the_local_operator_has_a_cookie_of_this_start(client, settings, made):
     assert "Sign in" in text(client.get("/"))
+    people.sign_in(client, settings, "local")
+    assert "local operator" in text(client.get("/"))
+    (cookie,) = (c for name, c in client.cookies.items() if name.startswith("claimcheck-"))
+    assert cookie["httponly"] and cookie["samesite"] == "Strict" and settings.LOCAL_SECRET not in cookie.value
+    settings.LOCAL_SECRET = "another start"
+    assert "Sign in" in text(client.get("/"))
+    settings.LOCAL_SECRET = ""
+    assert "Sign in" in text(client.get("/")) and client.get("/enter/?key=").status_code == 403
+
+
+def test_a_wrong_key_is_refused_with_the_way_in(client, settings, made):
+    settings.LOCAL_SECRET = "known to the one who started it"
+    for key in ("", "x", "é", "\0", "a" * 5000):
+        answer = client.get("/enter/", {"key": key}, headers={"Host": "localhost"})
+        assert answer.status_code == 403 and "manage.py up prints another one" in text(answer)
+        assert not [name for name in answer.cookies if name.startswith("claimcheck-")]
+    assert "open the address that manage.py up printed" in text(client.get("/accounts/login/"))
 
 
 def test_forms_need_their_token(made, django_user_model):

