@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from tests.installation import ROOT, Installation, eventually
+from tests.installation import ROOT, Installation, eventually, free_port
 from tests.waiting import allowed
 
 pytestmark = pytest.mark.xdist_group("up")
@@ -160,6 +160,54 @@ def refused(installation: Installation, **env: str) -> str:
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
     return lines[0]
+
+
+def test_a_second_start_on_the_same_folder_is_one_clear_line_and_silences_nothing(up):
+    (first,) = (p for p in up.living() if p.cmdline()[-1] == "up")
+    said = refused(up, PORT=str(free_port()))
+    assert said.endswith(f"runs already, process {first.pid}, at {up.url}/")
+    assert refused(up).endswith(f"at {up.url}/"), "on the same port too"
+    run = up.submit("online-softmax", "smoke")
+    assert up.wait_for(run, "finished", "failed") == "finished"
+
+
+def test_a_folder_is_free_again_after_any_end(installation):
+    first = installation.up()
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    eventually(lambda: not installation.living(), "the leashes hold", 10)
+    installation.up()
+
+
+def test_a_server_that_lives_but_does_not_answer_is_started_again(installation):
+    """Its socket is gone, as a second Redis once did; its process is as well as ever."""
+    installation.env["CLAIMCHECK_PATIENCE_S"] = "2"
+    process = installation.up()
+    (installation.data / "redis.sock").unlink()
+    eventually(lambda: "redis did not answer and was started again" in process.output.read_text(), "it is seen", 60)
+    eventually(lambda: installation.status("/health/") == 200, "everything is well again", 60)
+    run = installation.submit("online-softmax", "smoke")
+    assert installation.wait_for(run, "finished", "failed") == "finished"
+
+
+def test_no_other_account_reads_what_an_installation_keeps(installation):
+    """New files are private, and those that an earlier version left are closed at the next start."""
+    old = installation.data / "bundles" / "old.pdf"
+    old.parent.mkdir(mode=0o755)
+    old.write_text("")
+    old.chmod(0o644)
+    (theirs := installation.data / "theirs.txt").write_text("")
+    theirs.chmod(0o644)
+    installation.data.chmod(0o755)
+    installation.up()
+    run = installation.submit("online-softmax", "smoke")
+    assert installation.wait_for(run, "finished", "failed") == "finished"
+    assert installation.data.stat().st_mode & 0o777 == 0o700
+    kept = [p for p in installation.data.rglob("*") if not p.is_symlink() and "models" not in p.parts]
+    named = {"db.sqlite3", "secret_key", "old.pdf", "web.log", "worker-cpu.log", "control.log", "redis.log"}
+    assert named <= {p.name for p in kept}
+    open_to_others = [p.name for p in kept if p.stat().st_mode & 0o077]
+    assert sorted(open_to_others) in ([theirs.name], sorted([theirs.name, "up-0.txt"])), "the tests' own log is theirs"
 
 
 def test_a_setting_that_is_no_number_is_one_clear_line(installation):

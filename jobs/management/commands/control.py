@@ -6,6 +6,7 @@ from celery.beat import EmbeddedService
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from config import private
 from config.celery import app
 from jobs.node import CannotJoin, register, serve
 from jobs.sweep import sweep
@@ -18,6 +19,7 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options) -> None:
         """Run until SIGTERM. One of the two threads may hold a job; the other one sweeps."""
+        private.make_private(settings.DATA_DIR)
         try:
             node = register(f"{socket.gethostname()}-control", "control", 0)
         except CannotJoin as error:

@@ -7,14 +7,14 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.request
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from config import embedded
+from config import embedded, private
 from config.http import is_loopback
 from jobs.node import CannotJoin, ask_node, given_time_factor
 
@@ -32,7 +32,8 @@ class Command(BaseCommand):
     def handle(self, *args, **options) -> None:
         """Run until Ctrl-C or SIGTERM."""
         bind, port = os.environ.get("BIND") or "127.0.0.1", _port(os.environ.get("PORT", "8000"))
-        check_machine(bind, port, settings.DATA_DIR)
+        take_folder(settings.DATA_DIR, f"http://{_host(bind)}:{port}/")
+        check_machine(bind, port)
         for command in ("migrate", "load_catalog", "sync_reproductions", "load_records"):
             call_command(command, verbosity=0)
         stopping: list = []
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         try:
             for service in services:
                 service.start()
-            if _wait_for_page(bind, port, services, stopping):
+            if _wait_for_page(f"http://{_host(bind)}:{port}/", services, stopping):
                 how = "" if is_loopback(bind) else "people sign in: manage.py invite NAME --operator; "
                 self.stdout.write(f"Claimcheck is at {_address(bind, port, services)} ({how}Ctrl-C stops everything)")
                 self.stdout.flush()
@@ -53,28 +54,30 @@ class Command(BaseCommand):
             embedded.stop(services)
 
 
+def take_folder(data_dir: Path, address: str) -> None:
+    """Make the data folder, private, and hold it; CommandError, in one line, if it cannot be written or is in use."""
+    try:
+        private.make_private(data_dir)
+        (data_dir / "logs").mkdir(exist_ok=True)
+        private.take(data_dir, address)
+    except private.Taken as taken:
+        raise CommandError(str(taken)) from None
+    except OSError as error:
+        raise CommandError(f"cannot write in {data_dir} ({error.strerror}): set DATA_DIR to another folder") from None
+
+
 def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise CommandError(f"PORT: expected a number between 1 and 65535, got {text!r}")
     return int(text)
 
 
-def check_machine(bind: str, port: int, data_dir: Path) -> None:
-    """CommandError, in one line, for a busy port, a folder that cannot be written, a setting that is no number, a
-    missing model package.
-    """
+def check_machine(bind: str, port: int) -> None:
+    """CommandError, in one line, for a busy port, a setting that is no number, a missing model package."""
     try:
         given_time_factor()
     except CannotJoin as error:
         raise CommandError(str(error)) from None
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        (data_dir / "logs").mkdir(exist_ok=True)
-        probe = data_dir / f".probe-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise CommandError(f"cannot write in {data_dir} ({error.strerror}): set DATA_DIR to another folder") from None
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family) as probe_socket:
         probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,6 +106,7 @@ def build_services(bind: str, port: int) -> list[embedded.Service]:
     for i in range(_count_gpus()):
         commands[f"worker-cuda{i}"] = embedded.manage("worker", "--device", "cuda", "--gpu", str(i))
     services += [embedded.Service(name, command, logs, dict(env)) for name, command in commands.items()]
+    _web(services).answers = partial(embedded.page_answers, f"http://{_host(bind)}:{port}/health/live")
     if is_loopback(bind):  # of one process and one start: see readers/local.py
         _web(services).env[SECRET] = secrets.token_urlsafe(32)
     return services
@@ -139,17 +143,13 @@ def _host(bind: str) -> str:
     return EVERY.get(bind, f"[{bind}]" if ":" in bind else bind)
 
 
-def _wait_for_page(bind: str, port: int, services: list[embedded.Service], stopping: list) -> bool:
+def _wait_for_page(url: str, services: list[embedded.Service], stopping: list) -> bool:
     """Until the page answers; RuntimeError if the web server ended instead, False if asked to stop."""
     web = _web(services)
     while not stopping:
         if web.has_ended():
             raise RuntimeError(f"the web server ended at once; its last words are in {web.log}")
-        try:
-            urllib.request.urlopen(f"http://{_host(bind)}:{port}/", timeout=5).close()
+        if embedded.page_answers(url):
             return True
-        except OSError as error:
-            if isinstance(error, urllib.request.HTTPError):  # it answers; what it says is the page's own matter
-                return True
-            time.sleep(0.1)
+        time.sleep(0.1)
     return False

@@ -2,8 +2,10 @@
 
 import socket
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from config import private
 from jobs.node import CannotJoin, register, serve
 
 
@@ -21,6 +23,7 @@ class Command(BaseCommand):
     def handle(self, *args, device: str, gpu: int, name: str | None, **options) -> None:
         """Run until SIGTERM; a running job is then queued again at once."""
         index = str(gpu) if device == "cuda" else ""
+        private.make_private(settings.DATA_DIR)
         try:
             node = register(name or f"{socket.gethostname()}-{device}{index}", device, gpu)
         except CannotJoin as error:
