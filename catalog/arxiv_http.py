@@ -20,6 +20,7 @@ from requests.adapters import HTTPAdapter
 
 from catalog.arxiv_gate import ArxivFailed, check_frozen, freeze, turn
 from catalog.models import ArxivAnswer
+from config.http import whole_number
 
 USER_AGENT = "Claimcheck/0.1 (a self-hosted list of papers; python-requests)"
 REMEMBERED = timedelta(days=1)
@@ -131,8 +132,9 @@ def _fault(body: bytes) -> str:
     except etree.XMLSyntaxError as error:
         return f"malformed XML ({' '.join(str(error).split())[:120]})"
     if root.tag == f"{ATOM}feed":
-        total, start = (root.findtext(f"{SEARCH}{name}") or "0" for name in ("totalResults", "startIndex"))
-        if root.find(f"{ATOM}entry") is None and total.isdigit() and start.isdigit() and int(total) > int(start):
+        names = ("totalResults", "startIndex")
+        total, start = (whole_number(root.findtext(f"{SEARCH}{name}") or "0") or 0 for name in names)
+        if root.find(f"{ATOM}entry") is None and total > start:
             return f"an empty page, although there are {total} results"
     return ""
 
@@ -148,8 +150,8 @@ def _said(body: bytes) -> str:
 
 def retry_after_s(text: str, otherwise: float) -> float:
     """Seconds from now, of a Retry-After that gives seconds or a date; a day at most."""
-    if text.strip().isdigit():
-        return min(float(text), REMEMBERED.total_seconds())
+    if (seconds := whole_number(text)) is not None:
+        return min(float(seconds), REMEMBERED.total_seconds())
     try:
         asked = (parsedate_to_datetime(text) - timezone.now()).total_seconds()
         return min(max(0.0, asked), REMEMBERED.total_seconds())

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from catalog import imports
 from catalog.editing import for_curators
 from catalog.models import ListImport
-from config.http import UserRequest
+from config.http import UserRequest, whole_number
 
 LIMIT = 5 * 1024 * 1024
 PAGE = 200
@@ -109,4 +109,5 @@ def apply(request: HttpRequest, pk: int) -> HttpResponse:
 def _answers(request: HttpRequest) -> dict[int, str]:
     """Where the rows in question belong; one without an answer is left out."""
     given = {key[7:]: str(value) for key, value in request.POST.items() if key.startswith("answer-")}
-    return {int(line): value for line, value in given.items() if line.isdecimal() and len(line) < 10}
+    numbers = {line: whole_number(line) for line in given}
+    return {number: given[line] for line, number in numbers.items() if number is not None}

@@ -16,6 +16,7 @@ from catalog.models import Work
 from catalog.search import Found, find
 from catalog.snapshot import Snapshot
 from catalog.words import words
+from config.http import whole_number
 
 SORTS = {"list": "as listed", "relevance": "best match", "date": "newest", "listed": "listed last", "stars": "stars",
          "rating": "readers' rating", "result": "newest result", "title": "title"}  # fmt: skip
@@ -65,9 +66,9 @@ def _kind(snapshot: Snapshot, value: str) -> np.ndarray:
 
 
 def _number(value: str, low: int, high: int, what: str) -> int:
-    if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+    if (number := whole_number(value, low, high)) is None:
         raise NotUnderstood(what)
-    return int(value)
+    return number
 
 
 def _year(snapshot: Snapshot, value: str) -> np.ndarray:
@@ -127,9 +128,9 @@ def _device(snapshot: Snapshot, value: str) -> np.ndarray:
 def collection_of(value: str, user: Any = None) -> Any:
     """The collection with this number that `user` may see, or the one with this key, if it is shared; else None."""
     collections = apps.get_model("readers", "Collection").objects  # readers builds on catalog, so not by import
-    if value.isascii() and value.isdigit() and len(value) < 18:
+    if (number := whole_number(value, high=2**63 - 1)) is not None:
         public = collections.filter(visibility="public")
-        return (collections.seen_by(user) if user else public).filter(pk=int(value)).first()
+        return (collections.seen_by(user) if user else public).filter(pk=number).first()
     return collections.exclude(visibility="private").filter(key=value).first()
 
 
@@ -181,8 +182,8 @@ class Selection:
                 selection.filters[name] = value
             elif name == "sort" and value in SORTS:
                 selection.sort = value
-            elif name == "page" and value.isdigit() and int(value) > 0:
-                selection.page = int(value)
+            elif name == "page" and (number := whole_number(value, low=1)):
+                selection.page = number
             elif value and name in ("sort", "page"):
                 expected = f"one of {', '.join(SORTS)}" if name == "sort" else "a number"
                 selection.problems.append(f"{name}: expected {expected}, got “{value[:60]}”")

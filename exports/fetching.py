@@ -23,6 +23,7 @@ from django.utils import timezone
 from catalog.arxiv_gate import check_frozen, freeze, turn
 from catalog.arxiv_http import PATIENT_S, TIMEOUT_S, USER_AGENT, gap_s, retry_after_s
 from catalog.models import Work
+from config.http import whole_number
 
 HOPS, TRIES = 5, 4
 WHOLE_S = 150  # of one answer, less than the gate's lease; what has come by then is kept
@@ -244,7 +245,8 @@ def _write(answer: Any, url: str, part: Path, largest: int, begin: int) -> None:
         part.unlink(missing_ok=True)
         raise _Again("another part came than was asked for")
     announced = answer.headers.get("Content-Length", "")
-    total = begin + int(announced) if announced.isdigit() else None
+    length = whole_number(announced, high=2**63 - 1)
+    total = None if length is None else begin + length
     if total is not None and total > largest:
         raise NotFetched(f"it has {total / 2**20:.0f} MiB, more than the {largest // 2**20} that are fetched")
     tag = answer.headers.get("ETag", "")

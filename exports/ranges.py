@@ -19,7 +19,7 @@ def serve(request: HttpRequest, file: Path, sha256: str, content_type: str) -> H
     size, tag = file.stat().st_size, f'"{sha256}"'
     begin, end = 0, size
     asked = request.headers.get("Range", "") if request.headers.get("If-Range", tag) == tag else ""
-    if found := re.fullmatch(r"bytes=(\d*)-(\d*)", asked.strip()):
+    if found := re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", asked.strip()):
         part = _part(found[1], found[2], size)
         if part is None:
             return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}", "ETag": tag})

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from catalog.models import Work
-from config.http import UserRequest
+from config.http import UserRequest, whole_number
 from readers import services
 from readers.models import Collection, CollectionItem
 
@@ -140,8 +140,8 @@ def collect(request: UserRequest, slug: str) -> HttpResponse:
             messages.error(request, " ".join(str(error) for errors in form.errors.values() for error in errors))
             return redirect(_paper(slug))
         found = form.instance
-    elif pk.isdecimal():
-        found = _own(request, int(pk))
+    elif (number := whole_number(pk)) is not None:
+        found = _own(request, number)
     else:
         messages.error(request, "Choose a collection, or name a new one.")
         return redirect(_paper(slug))

@@ -7,6 +7,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from catalog.models import Claim
+from config.http import whole_number
 from jobs.models import Job
 from reproductions import comparing, drawing, history, plots
 from reproductions.models import Reproduction, Run
@@ -42,9 +43,10 @@ def _both(request: HttpRequest) -> tuple[Run | None, Run | None, str]:
     for name in ("a", "b"):
         text = request.GET.get(name, "").strip()
         runs = Run.objects.select_related("job", "reproduction__work").prefetch_related("verdicts")
-        run = runs.filter(pk=text[:18]).first() if text.isdecimal() else None
+        number = whole_number(text)
+        run = None if number is None else runs.filter(pk=number).first()
         if text and run is None:
-            return found[0] if found else None, None, f"{name}: expected the number of a run, got {text!r}"
+            return found[0] if found else None, None, f"{name}: expected the number of a run, got {text[:60]!r}"
         found.append(run)
     a, b = found
     if a and b and a.reproduction_id != b.reproduction_id:

@@ -58,7 +58,7 @@ def _read(name: str, value: Any, default: Any) -> Any:
         return words[str(value).lower()]
     try:
         return type(default)(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         noun = "a whole number" if isinstance(default, int) else "a number"
         raise ParameterError(f"{name}: expected {noun}, got {value!r}") from None
 

@@ -16,7 +16,7 @@ from catalog import related as near
 from catalog.listing import Listing
 from catalog.models import Work
 from catalog.selection import Selection
-from config.http import HtmxRequest, UserRequest
+from config.http import HtmxRequest, UserRequest, whole_number
 from jobs import queue
 from jobs import services as jobs
 from reproductions import drawing, evidence, overview, parameters, plots, services, sources, stale
@@ -67,9 +67,10 @@ def _paper(
 
 def _asked(request: HttpRequest, reproduction: Reproduction | None) -> dict:
     """What the form holds: what was sent, or what the run that `?from=` names was asked for."""
-    if request.method == "POST" or reproduction is None or not request.GET.get("from", "").isdigit():
+    number = whole_number(request.GET.get("from", ""))
+    if request.method == "POST" or reproduction is None or number is None:
         return request.POST.dict()
-    run = reproduction.runs.defer("rows", "environment").filter(pk=request.GET["from"][:18]).first()
+    run = reproduction.runs.defer("rows", "environment").filter(pk=number).first()
     if run is None:
         return {}
     values = {name: parameters.text(value) for name, value in run.parameters.items()}
@@ -162,9 +163,9 @@ def run_start(request: UserRequest, slug: str) -> HttpResponse:
 def _seed(text: str) -> int:
     if not text.strip():
         return 0
-    if not text.strip().isdecimal() or not 0 <= int(text) < 2**31:
-        raise services.Refused(f"seed: expected a whole number from 0 to {2**31 - 1}, got {text!r}")
-    return int(text)
+    if (seed := whole_number(text)) is None:
+        raise services.Refused(f"seed: expected a whole number from 0 to {2**31 - 1}, got {text[:60]!r}")
+    return seed
 
 
 @require_POST

@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from config import embedded, private
-from config.http import is_loopback
+from config.http import is_loopback, whole_number
 from jobs.node import CannotJoin, ask_node, given_time_factor
 
 SECRET = "CLAIMCHECK_LOCAL_SECRET"
@@ -67,9 +67,9 @@ def take_folder(data_dir: Path, address: str) -> None:
 
 
 def _port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
+    if (port := whole_number(text, 1, 65535)) is None:
         raise CommandError(f"PORT: expected a number between 1 and 65535, got {text!r}")
-    return int(text)
+    return port
 
 
 def check_machine(bind: str, port: int) -> None:

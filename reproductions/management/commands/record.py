@@ -4,6 +4,7 @@ from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from config.http import whole_number
 from reproductions import records
 from reproductions.models import Run
 
@@ -26,9 +27,9 @@ class Command(BaseCommand):
         self.stdout.write(str(path))
 
     def _record(self, run: str) -> dict:
-        if not run.isdigit():
+        if (number := whole_number(run)) is None:
             return records.of_file(Path(run))
-        found = Run.objects.select_related("job", "reproduction__work").filter(pk=int(run)).first()
+        found = Run.objects.select_related("job", "reproduction__work").filter(pk=number).first()
         if found is None:
             raise records.BadRecord(f"there is no run {run}")
         return records.of_run(found)
