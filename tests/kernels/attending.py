@@ -1,16 +1,16 @@
-"""What tests of differentiable attention share: inputs, output with gradients, and how exact they have to be."""
+"""What tests of attention share: inputs, output with gradients, and how exact they have to be."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
+from tests.kernels.rounding import assert_within, attention_bounds
 
 
 def inputs(n, m, d=16, dtype=torch.float32, b=1, h=8, g=0) -> tuple[Tensor, ...]:
-    """q and dO (b, h, n, d), k and v (b, g or h, m, d); 8 heads, since the largest error of few numbers is luck."""
+    """q and dO (b, h, n, d), k and v (b, g or h, m, d)."""
     make = torch.Generator().manual_seed(1000 * n + m)
     q, grad = (torch.randn(b, h, n, d, generator=make).to(DEVICE, dtype) for _ in range(2))
     k, v = (torch.randn(b, g or h, m, d, generator=make).to(DEVICE, dtype) for _ in range(2))
@@ -25,11 +25,15 @@ def gradients(call: Callable, q, k, v, g, dtype=None) -> list[Tensor]:
     return [out.detach(), q.grad, k.grad, v.grad]
 
 
-def assert_exact(call: Callable, reference: Callable, given: Sequence[Tensor]) -> None:
-    """Output within twice, gradients within three times plain PyTorch's error against float64."""
-    exact, peer = gradients(reference, *given, torch.float64), gradients(reference, *given)
-    for times, ours, theirs, true in zip((2, 3, 3, 3), gradients(call, *given), peer, exact, strict=True):
-        if true.any():  # gradients take rowsum(dO * O) from the rounded output: the method's own loss
-            assert_as_exact_as(ours, theirs, true, times)
-        else:  # a lone key has weight 1, whatever the query
-            assert ours.abs().max() < 1e-5
+def assert_exact(found: Sequence[Tensor], reference: Callable, given: Sequence[Tensor], **options) -> None:
+    """`found` = [O] for given q, k, v, or [O, dQ, dK, dV] for q, k, v, dO, is reference(q, k, v) but for rounding.
+
+    `reference` is attention over all of k in float64, whatever its mask; `options` are those of `attention_bounds`.
+    """
+    q, k, v = (x.detach().double() for x in given[:3])
+    each = torch.eye(k.shape[2], dtype=torch.float64, device=k.device).expand(*k.shape[:2], -1, -1)
+    p = reference(q, k, each)  # attention is linear in v: from one value a key, the weights
+    exact = gradients(reference, *given, torch.float64) if len(given) == 4 else [reference(q, k, v)]
+    bounds = attention_bounds(p, *given, **options)
+    for ours, true, bound in zip(found, exact, bounds, strict=True):
+        assert_within(ours, true, bound, given[2].dtype)

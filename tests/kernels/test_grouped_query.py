@@ -15,7 +15,7 @@ from kernels.attention.grouped_query import (
 )
 from kernels.attention.multi_query import Attention, multi_query_attention
 from kernels.products import Products
-from kernels.testing import assert_as_exact_as
+from tests.kernels.attending import assert_exact, gradients
 
 
 def inputs(n, m, groups, d=16, dtype=torch.float32, b=2, h=8):
@@ -25,22 +25,14 @@ def inputs(n, m, groups, d=16, dtype=torch.float32, b=2, h=8):
     ]
 
 
-def gradients(call, q, k, v, g, dtype=None):
-    q, k, v = (x.to(dtype or x.dtype).detach().requires_grad_() for x in (q, k, v))
-    out = call(q, k, v)
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), g.to(out.dtype))]
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("groups", [1, 2, 8])
 @pytest.mark.parametrize(("n", "m", "causal"), [(1, 70, True), (33, 33, True), (40, 9, False)])
-def test_output_and_gradients_are_as_exact_as_those_of_copied_heads(n, m, causal, groups, dtype):
+def test_output_and_gradients_are_those_of_copied_heads_but_for_rounding(n, m, causal, groups, dtype):
     given = inputs(n, m, groups, dtype=dtype)
-    exact = gradients(lambda *x: grouped_query_reference(*x, causal), *given, torch.float64)
-    peer = gradients(lambda *x: grouped_query_reference(*x, causal), *given)
     found = gradients(lambda *x: grouped_query_attention(*x, causal), *given)
-    for times, ours, theirs, true in zip((2, 3, 3, 3), found, peer, exact, strict=True):
-        assert_as_exact_as(ours, theirs, true, times)  # one product sums a group's gradients, the peer's does not
+    # PyTorch's own products: in 16 bits, scores are rounded before they are scaled and after
+    assert_exact(found, lambda *x: grouped_query_reference(*x, causal), given, roundings=2)
 
 
 @pytest.mark.parametrize("causal", [False, True])

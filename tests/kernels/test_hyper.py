@@ -1,11 +1,14 @@
 """HyperAttention: exact where the budget covers all, right in the mean where it does not, and by the paper's order."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from kernels.attention.flash import attention_reference
 from kernels.attention.hyper import Budget, _merge, _runs, hash_rank, hyper_attention
-from kernels.testing import assert_as_exact_as, error
+from kernels.testing import error
+from tests.kernels.attending import assert_exact
 
 
 def tensors(n, m, dtype=torch.float64, heads=8, d=16):
@@ -17,9 +20,8 @@ def tensors(n, m, dtype=torch.float64, heads=8, d=16):
 @pytest.mark.parametrize(("n", "m", "causal"), [(1, 40, False), (33, 64, False), (64, 33, False), (100, 100, True)])
 def test_a_block_that_covers_all_keys_is_exact(n, m, causal, dtype):
     q, k, v = tensors(n, m, dtype)
-    exact = attention_reference(q.double(), k.double(), v.double(), causal)
     found = hyper_attention(q, k, v, Budget(m, 8, exact_below=10), causal)
-    assert_as_exact_as(found, attention_reference(q, k, v, causal), exact)
+    assert_exact([found], partial(attention_reference, causal=causal), (q, k, v))
 
 
 @pytest.mark.parametrize("order", ["lsh", "random", "none"])

@@ -6,7 +6,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from kernels.attention.multi_query import Attention, Cache, multi_query_attention, multi_query_reference
 from kernels.products import Products
-from kernels.testing import assert_as_exact_as
+from tests.kernels.attending import assert_exact, gradients
 
 
 def inputs(n, m, d=16, dtype=torch.float32, b=2, h=8):
@@ -14,24 +14,15 @@ def inputs(n, m, d=16, dtype=torch.float32, b=2, h=8):
     return [torch.randn(b, g, size, d, generator=make).to(dtype) for g, size in ((h, n), (1, m), (1, m), (h, n))]
 
 
-def gradients(call, q, k, v, g, dtype=None):
-    q, k, v = (x.to(dtype or x.dtype).detach().requires_grad_() for x in (q, k, v))
-    out = call(q, k, v)
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), g.to(out.dtype))]
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(
     ("n", "m", "causal"), [(1, 1, True), (1, 70, True), (33, 33, True), (5, 64, True), (40, 9, False)]
 )
-def test_output_and_gradients_are_as_exact_as_those_of_copied_heads(n, m, causal, dtype):
+def test_output_and_gradients_are_those_of_copied_heads_but_for_rounding(n, m, causal, dtype):
     given = inputs(n, m, dtype=dtype)
-    exact = gradients(lambda *x: multi_query_reference(*x, causal), *given, torch.float64)
-    peer = gradients(lambda *x: multi_query_reference(*x, causal), *given)
     found = gradients(lambda *x: multi_query_attention(*x, causal), *given)
-    for times, ours, theirs, true in zip((2, 3, 3, 3), found, peer, exact, strict=True):
-        if true.abs().max() > 1e-12:  # a lone key has weight 1, whatever the query
-            assert_as_exact_as(ours, theirs, true, times)  # one product sums all heads' gradients, the peer's does not
+    # PyTorch's own products: in 16 bits, scores are rounded before they are scaled and after
+    assert_exact(found, lambda *x: multi_query_reference(*x, causal), given, roundings=2)
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -1,6 +1,7 @@
 """The pool of blocks and the buddy system under any sequence of calls, and attention by the tables they make."""
 
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from kernels.attention.split_kv import decoding_reference
+from kernels.attention.grouped_query import grouped_query_reference
 from kernels.cache.buddy import BuddyAllocator, OutOfRoom
 from kernels.cache.paged import BlockPool, BlockTable, OutOfBlocks, PagedCache
-from kernels.testing import assert_as_exact_as
 from tests.environment import DEVICE
+from tests.kernels.attending import assert_exact
 
 BLOCKS, PAGE = 12, 4
 
@@ -146,9 +147,8 @@ def test_attention_over_forks_is_that_of_contiguous_texts(impl):
         step = cache.step([table], n)
         for layer in range(layers):
             q, (k, v) = torch.randn(1, h, n, d, device=DEVICE), past[table][:, layer, None]
-            exact = decoding_reference(q.double(), k.double(), v.double(), causal=True)
-            peer = decoding_reference(q, k, v, causal=True)
-            assert_as_exact_as(cache.attend(layer, step, q, k, v, impl), peer, exact)
+            found = cache.attend(layer, step, q, k, v, impl)
+            assert_exact([found], partial(grouped_query_reference, causal=True), (q, k, v))
         tables += [table, pool.fork(table)]
         past[tables[-1]] = past[table]
     for _ in range(3):
@@ -161,9 +161,8 @@ def test_attention_over_forks_is_that_of_contiguous_texts(impl):
             q = torch.randn(len(tables), h, 1, d, device=DEVICE)
             found = cache.attend(layer, step, q, *new[:, layer], impl)
             for i, table in enumerate(tables):
-                k, v = past[table][:, layer, None]
-                exact = decoding_reference(q[i : i + 1].double(), k.double(), v.double())
-                assert_as_exact_as(found[i : i + 1], decoding_reference(q[i : i + 1], k, v), exact)
+                one = slice(i, i + 1)
+                assert_exact([found[one]], grouped_query_reference, (q[one], *past[table][:, layer, None]))
     assert cache.copied == 2  # of 6 and of 1 token; a full block needs none
 
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from kernels.position.rotary import rotary, rotary_reference, tables
-from kernels.testing import assert_as_exact_as, error
+from kernels.testing import error
 from tests.environment import DEVICE
 from tests.kernels.compiling import compile_for_sm90
 from tests.kernels.placing import on_device
+from tests.kernels.rounding import assert_within, half_ulp, rounding
 
 
 def tensors(n, d=16, heads=5, groups=3, dtype=torch.float32):
@@ -17,15 +18,15 @@ def tensors(n, d=16, heads=5, groups=3, dtype=torch.float32):
     return torch.randn(2, heads, n, d).to(DEVICE, dtype), torch.randn(2, groups, n, d).to(DEVICE, dtype)
 
 
-def by_matrix(x, positions, width, base, layout):
-    """R x with R written out, block by block, in float64."""
-    turn = torch.eye(x.shape[-1], dtype=torch.float64, device=x.device).repeat(len(positions), 1, 1)
+def matrix(d, positions, width, base, layout):
+    """R of each position, written out block by block, (N, D, D) in float64."""
+    turn = torch.eye(d, dtype=torch.float64, device=positions.device).repeat(len(positions), 1, 1)
     for i in range(width // 2):
         a, b = (2 * i, 2 * i + 1) if layout == "pairs" else (i, i + width // 2)
         angle = positions.double() * base ** (-2 * i / width)
         turn[:, a, a], turn[:, a, b] = angle.cos(), -angle.sin()
         turn[:, b, a], turn[:, b, b] = angle.sin(), angle.cos()
-    return (turn @ x.double()[..., None])[..., 0]
+    return turn
 
 
 CASES = [(1, 16, 16), (31, 16, 16), (32, 16, 10), (33, 12, 12), (70, 20, 4), (5, 2, 2)]
@@ -39,8 +40,13 @@ def test_as_the_matrix(n, d, width, dtype, layout, impl):
     positions = torch.arange(n, device=DEVICE) * 37 + 5
     given, (cos, sin) = tensors(n, d, dtype=dtype), tables(positions, width)
     found = rotary(*given, cos, sin, layout, impl)
-    for x, out, peer in zip(given, found, rotary_reference(*given, cos, sin, layout), strict=True):
-        assert_as_exact_as(out, peer, by_matrix(x, positions, width, 10000.0, layout))
+    turn = matrix(d, positions, width, 10000.0, layout)
+    for x, out in zip(given, found, strict=True):
+        exact, size = ((r @ y.double()[..., None])[..., 0] for r, y in ((turn, x), (turn.abs(), x.abs())))
+        bound = rounding(2, torch.float32) * size  # no more than two numbers of a row of R are not 0
+        if impl == "triton" and DEVICE == "cpu" and dtype == torch.bfloat16:
+            bound += half_ulp(exact, dtype)  # Triton's interpreter cuts where it should round
+        assert_within(out, exact, bound, dtype)
         assert torch.equal(out[..., width:], x[..., width:])
 
 

@@ -7,25 +7,25 @@ from kernels.attention import unified_max
 from kernels.attention.grouped_query import grouped_query_reference
 from kernels.attention.unified_max import unified_max_attention
 from kernels.gemm import flat
-from kernels.gemm.flat import METHODS, best_static, dataflow, flat_linear, flat_reference
-from kernels.testing import assert_as_exact_as
+from kernels.gemm.flat import METHODS, best_static, dataflow, flat_linear
 from tests.environment import DEVICE
+from tests.kernels.attending import assert_exact
 from tests.kernels.compiling import compile_for_sm90
 from tests.kernels.placing import on_device
+from tests.kernels.rounding import assert_product
 
 IMPLS = ["torch", "triton"]
 
 
-def inputs(n, m, d=16, dtype=torch.float32, b=2, h=8, g=2):
-    make = torch.Generator().manual_seed(1000 * n + m)
+def inputs(n, m, d=16, dtype=torch.float32, b=2, h=8, g=2, seed=0):
+    make = torch.Generator().manual_seed(1000 * n + m + 10**6 * seed)
     sizes = ((h, n), (g, m), (g, m))
     return [torch.randn(b, heads, size, d, generator=make).to(DEVICE, dtype) for heads, size in sizes]
 
 
 def check(q, k, v, impl, **options):
-    exact = grouped_query_reference(q.double(), k.double(), v.double())
     found, again = unified_max_attention(q, k, v, impl=impl, **options)
-    assert_as_exact_as(found, grouped_query_reference(q, k, v), exact)
+    assert_exact([found], grouped_query_reference, (q, k, v))
     return again
 
 
@@ -45,19 +45,19 @@ def test_rows_that_overflow_or_vanish_are_computed_again(phi, dtype, impl):
 
 @pytest.mark.parametrize("impl", IMPLS)
 def test_only_the_rows_that_need_it_are_computed_again(impl):
-    """Head 3 overflows, head 4 vanishes; a score far below the others of its row is harmless."""
-    q, k, v = inputs(1, 80, 16, b=8)
-    q[:, 3] *= 60
-    k[:, 1], k[:, 1, :, 0] = k[:, 1] * 0.01, -100.0
-    k[:, 0, 7] *= 30
-    q[:, 4:] *= 0.01
-    q[:, 4, :, 0] = 0.4
-    found, again = unified_max_attention(q, k, v, splits=2, window=(-5.0, 60.0), impl=impl)
-    exact = grouped_query_reference(q.double(), k.double(), v.double())
-    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-4)  # scores of hundreds: rounding is theirs
-    assert again[:, :, 0].equal(
-        torch.isin(torch.arange(8, device=DEVICE), torch.tensor([3, 4], device=DEVICE)).expand(8, 8)
-    )
+    """Head 3 overflows, head 4 vanishes; a score far below the others of its row is harmless.
+
+    A score is a quarter of 16 products: the first is set, and the other 15 add at most 15 / 4 to it, whatever is drawn.
+    """
+    expected = torch.tensor([head in (3, 4) for head in range(8)], device=DEVICE).expand(2, 8)
+    for seed in range(3):
+        q, k, v = inputs(1, 80, 16, seed=seed)
+        q, k = q.clamp(-1, 1), k.clamp(-1, 1)
+        first = torch.tensor([1.0, 1.0, 1.0, 400.0, 0.4, 0.0, 0.0, 0.0], device=DEVICE)
+        q[..., 0] = first[:, None]
+        k[:, 0, :, 0], k[:, 0, 7, 0] = 1.0, -400.0  # scores of 1 / 4, of 100 in head 3, and key 7 far below them
+        k[:, 1, :, 0] = -100.0  # -10 in head 4, and 0 in the others
+        assert check(q, k, v, impl, splits=2, window=(-5.0, 60.0))[:, :, 0].equal(expected)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -78,13 +78,10 @@ def test_no_rows_or_no_keys(b, n, m, impl):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (3, 45, 70), (8, 130, 300), (70, 33, 64), (0, 5, 4)])
 def test_products_of_few_rows(m, n, k, method, impl):
-    for dtype in (torch.float32, torch.float16):
-        x, w = (
-            torch.randn(rows, k, generator=torch.Generator().manual_seed(rows)).to(DEVICE, dtype) for rows in (m, n)
-        )
-        found = flat_linear(x, w, method, impl)
-        times = 4 if DEVICE == "cuda" else 2  # cuBLAS adds in another order and here errs little
-        assert_as_exact_as(found, flat_reference(x, w), flat_reference(x.double(), w.double()), times)
+    for seed, dtype in enumerate((torch.float32, torch.float32, torch.float32, torch.float16)):
+        make = torch.Generator().manual_seed(1000 * m + n + 10**6 * seed)
+        x, w = (torch.randn(rows, k, generator=make).to(DEVICE, dtype) for rows in (m, n))
+        assert_product(flat_linear(x, w, method, impl), x, w.mT)
 
 
 def test_the_table_takes_the_fastest_and_the_static_choice_the_least_loss():
