@@ -63,6 +63,11 @@ FAILURES = {
         "platform",
         "Make room in DATA_DIR, or make it writable, and run it again; until then the node takes no job.",
     ),
+    "changed-work": Failure(
+        "Its work was changed while it waited, so that what was asked for does not fit any more.",
+        "platform",
+        "Ask for it again on the paper's page, which shows the parameters that there are now.",
+    ),
     "no-node": Failure(
         "No connected node could run it for a day.", "platform", "Start one: python manage.py worker --device …"
     ),

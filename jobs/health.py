@@ -1,5 +1,6 @@
 """Honest health: each part is asked, none is assumed."""
 
+import shutil
 from typing import NamedTuple
 
 import redis
@@ -7,6 +8,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 
+from jobs.disk import trouble
 from jobs.models import Job, Node, Pulse
 
 SILENT_SWEEPS = 4  # a sweep that was not seen for so many periods is gone
@@ -21,30 +23,54 @@ class Part(NamedTuple):
 
 
 def check() -> list[Part]:
-    """The database, Redis, the workers and the queue, as they are now."""
+    """The database, Redis, the disk, the workers and the queue, as they are now."""
     try:
-        nodes, waiting = (
-            list(Node.objects.live().exclude(device="control")),
-            Job.objects.filter(status=Job.Status.QUEUED),
-        )
-        oldest, count = waiting.order_by("queued_at").first(), waiting.count()
+        nodes = list(Node.objects.live())
+        waiting = list(Job.objects.filter(status=Job.Status.QUEUED).order_by("queued_at"))
         swept = Pulse.objects.filter(name="sweep").first()
     except DatabaseError as error:
-        return [Part("database", False, str(error)), _redis()]
-    now = timezone.now()
-    age = int((now - oldest.queued_at).total_seconds()) if oldest else 0
-    silent = int((now - swept.at).total_seconds()) if swept else None
+        return [Part("database", False, str(error)), _redis(), _disk()]
+    silent = int((timezone.now() - swept.at).total_seconds()) if swept else None
     return [
         Part("database", True, settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]),
         _redis(),
+        _disk(),
         Part(
             "sweep",
             silent is not None and silent < SILENT_SWEEPS * settings.SWEEP_S,
             "never yet: is manage.py control running?" if silent is None else f"last {silent} s ago",
         ),
-        Part("workers", bool(nodes), ", ".join(f"{n.name} ({n.device_name})" for n in nodes) or "none is heard"),
-        Part("queue", age < 3600, f"{count} waiting, the oldest for {age} s" if count else "empty"),
+        _workers([node for node in nodes if node.device != "control"]),
+        _queue(waiting, nodes),
     ]
+
+
+def _disk() -> Part:
+    said = trouble()
+    return Part("disk", not said, said or f"{shutil.disk_usage(settings.DATA_DIR).free // 2**20:,} MiB free")
+
+
+def _workers(nodes: list[Node]) -> Part:
+    """One must take jobs: a node in trouble, or drained, is heard and does nothing."""
+
+    def state(node: Node) -> str:
+        return f", {node.trouble}" if node.trouble else ", drained" if node.draining else ""
+
+    takes = any(not state(node) for node in nodes)
+    return Part("workers", takes, ", ".join(f"{n.name} ({n.device_name}{state(n)})" for n in nodes) or "none is heard")
+
+
+def _queue(waiting: list[Job], nodes: list[Node]) -> Part:
+    """Each job that waits must have a node that could take it, and none waits for an hour."""
+    if not waiting:
+        return Part("queue", True, "empty")
+    age = int((timezone.now() - waiting[0].queued_at).total_seconds())
+    said = f"{len(waiting)} waiting, the oldest for {age} s"
+    stuck = [job for job in waiting if not any(node.can_run(job) for node in nodes)]
+    if stuck:
+        numbers = ", ".join(str(job.pk) for job in stuck[:5])
+        said += f"; {len(stuck)} that no connected node could take, such as job {numbers}"
+    return Part("queue", age < 3600 and not stuck, said)
 
 
 def _redis() -> Part:

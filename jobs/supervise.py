@@ -2,8 +2,10 @@
 
 Not in charge of what a job means: that is its kind's module (settings.JOB_KINDS), which has
 `command(job, folder)`: arguments for Python; `store(job, folder, finished)`: keeps what the child left, with the
-final status in one transaction; `stored(job)`: what follows from a stored result. A kind for the device `control` says
-`OWN_CODE = True` if its child is Claimcheck itself and so gets the whole environment, database address included;
+final status in one transaction; `stored(job)`: what follows from a stored result. One whose jobs need a version of
+something has `follow(job)`: brings a waiting job to the present version, or says why it cannot be. A kind for the
+device `control` says `OWN_CODE = True` if its child is Claimcheck itself and so gets the whole environment, database
+address included;
 `about(job)`, (title, address) of what the page /jobs/N/ is about; and, where a form starts it, `TIME_LIMIT_S` and
 `asked(user, form)`: the job's arguments, or PermissionDenied or Http404.
 """
@@ -25,7 +27,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs import groups
-from jobs.disk import DISK_ERRORS, trouble
+from jobs.disk import DISK_ERRORS, is_full, trouble
 from jobs.models import Attempt, Job, LogChunk, Node
 from jobs.sandbox import Child, environment, memory_limit, own_environment
 from jobs.states import change
@@ -191,6 +193,8 @@ def _how_it_ended(code: int, folder: Path, out_of_memory: bool) -> Ended:
     with contextlib.suppress(OSError, ValueError, KeyError):
         failure = json.loads((folder / "failure.json").read_text())
         return Ended(Status.FAILED, failure["code"], failure["message"])
+    if code > 0 and is_full(folder):  # so it could not say why
+        return Ended(Status.FAILED, "disk-full", "the disk of its folder is full")
     if code == -signal.SIGKILL and out_of_memory:
         return Ended(Status.FAILED, "out-of-memory", "the kernel ended it for want of memory")
     if code < 0:

@@ -11,6 +11,7 @@ from django.utils import timezone
 from jobs import groups
 from jobs.models import Attempt, Job, Node, Pulse
 from jobs.states import change, fence
+from jobs.supervise import kind_of
 from jobs.wake import wake
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ def sweep() -> None:
     """One round."""
     for job in Job.objects.silent():
         take_back(job)
+    _follow_versions()
     _give_up_unwanted()
     for device in Job.objects.filter(status=Status.QUEUED).values_list("device", flat=True).distinct().order_by():
         wake(device)
@@ -53,6 +55,14 @@ def _after_a_loss(job: Job, silence: int) -> tuple[str, dict]:
         return Status.QUEUED, {"reason": f"its worker fell silent for {silence} s; queued again", "losses": 1}
     reason = f"its worker fell silent for {silence} s, the second time"
     return Status.FAILED, {"reason": reason, "losses": 2, "code": "lost-worker"}
+
+
+def _follow_versions() -> None:
+    """What waits for a version that there is no more follows the present one, or ends with the reason."""
+    for job in Job.objects.filter(status=Status.QUEUED, kind__in=settings.JOB_KINDS).exclude(requires=""):
+        follow = getattr(kind_of(job), "follow", None)
+        if follow and (reason := follow(job)):
+            change(job.pk, job.attempt, [Status.QUEUED], Status.FAILED, code="changed-work", reason=reason)
 
 
 def _give_up_unwanted() -> None:

@@ -4,9 +4,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from django.db import transaction
+
 from jobs.models import Job
 from jobs.supervise import BadResult
-from reproductions import headlines, spec
+from reproductions import headlines, parameters, spec
 from reproductions.models import Run, Verdict
 
 ROWS_LIMIT = 16 * 2**20  # bytes of rows kept a run
@@ -42,6 +44,37 @@ def judge(run: Run) -> None:
     verdicts = spec.judge(checks, run.rows, device=run.device, scale=run.scale)
     run.verdicts.all().delete()
     Verdict.objects.bulk_create(Verdict(run=run, position=i, **asdict(verdict)) for i, verdict in enumerate(verdicts))
+
+
+def follow(job: Job) -> str:
+    """Bring a waiting run to the present version of its reproduction; why that cannot be, else nothing."""
+    run = job.run
+    reproduction = run.reproduction
+    if reproduction.retired:
+        return "its reproduction was retired while it waited"
+    if job.requires == reproduction.requires:
+        return ""
+    size = reproduction.spec["sizes"].get(run.size)
+    if size is None:
+        return f"its reproduction changed while it waited, and has no size {run.size} any more"
+    changes = {name: parameters.text(value) for name, value in run.parameters.items()} if run.customised else {}
+    try:
+        resolved = parameters.resolve(size["parameters"], reproduction.spec["limits"], changes)
+    except parameters.ParameterError as error:
+        return f"its reproduction changed while it waited: {error}"
+    waits = Job.objects.filter(pk=job.pk, attempt=job.attempt, status=Job.Status.QUEUED)
+    with transaction.atomic():
+        said = "its reproduction changed while it waited: the present version runs"
+        fields = {"requires": reproduction.requires, "time_limit_s": size["limit_s"], "reason": said}
+        if waits.update(**fields, **size.get("needs", {})):
+            Run.objects.filter(pk=run.pk).update(
+                parameters=resolved,
+                customised=resolved != size["parameters"],
+                scale=size["scale"],
+                spec_hash=reproduction.spec_hash,
+                checks=reproduction.spec["checks"],
+            )
+    return ""
 
 
 def stored(job: Job) -> None:

@@ -10,6 +10,8 @@ SCRIPTS = {
     "fails": "raise SystemExit(3)",
     "says-why": "import json, sys; json.dump({'code': 'missing-model', 'message': 'no model'}, "
     "open(FOLDER + '/failure.json', 'w')); sys.exit(1)",
+    "fills-its-disk": "try:\n  with open(FOLDER + '/rows', 'wb', buffering=0) as rows:\n"
+    "    while True: rows.write(b'x' * 4096)\nexcept OSError as e: print(e); raise SystemExit(1)",
     "killed": "import os; print('so far', flush=True); os.kill(os.getpid(), 9)",
     "bad-parameters": "raise SystemExit(2)",
     "spins": "print('started', flush=True)\nwhile True: pass",

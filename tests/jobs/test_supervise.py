@@ -1,5 +1,6 @@
 """A job's life in one worker: real children, a real database; each end has its status, its code and its log."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -416,3 +417,34 @@ def test_a_reused_process_id_is_left_alone(node):
     assert other.poll() is None
     other.kill()
     other.wait()
+
+
+@pytest.fixture
+def small_disk(settings, tmp_path):
+    """The scratch folder on a disk of 128 KiB."""
+    settings.DATA_DIR, settings.FREE_DISK_MIB = tmp_path, 0
+    (folder := tmp_path / "scratch").mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this account cannot mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_a_run_fills_is_told_though_nothing_can_be_written(node, small_disk):
+    job = run("fills-its-disk", node)
+    assert (job.status, job.code, job.failure.fault) == (Status.FAILED, "disk-full", "platform")
+
+
+def test_a_run_that_fails_beside_room_is_its_own_fault(node, small_disk):
+    assert run("fails", node).code == "crashed"
+
+
+def test_the_command_line_ends_in_one_line_where_the_disk_is_full(small_disk):
+    words = ["-m", "reproductions", "run", "online-softmax", "--size", "smoke", "--folder", str(small_disk / "run")]
+    (small_disk / "run").mkdir()
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: OSError: [Errno 28]"), done.stderr
