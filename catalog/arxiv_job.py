@@ -16,7 +16,7 @@ TIME_LIMIT_S = 6 * 3600  # a first sync of some thousand works; what has come is
 
 def command(job: Any, folder: Path) -> list[str]:
     """Arguments for Python: what a person would type, with a folder for progress and the reason of a failure."""
-    return ["manage.py", "sync_arxiv", *job.arguments, "--folder", str(folder)]
+    return ["manage.py", "sync_arxiv", f"--folder={folder}", "--", *job.arguments]
 
 
 def store(job: Any, folder: Path, *, finished: bool) -> None:
@@ -27,7 +27,7 @@ def stored(job: Any) -> None:
     """Nothing follows."""
 
 
-def about(job: Any) -> tuple[str, str]:
+def about(job: Any, *, mine: bool) -> tuple[str, str]:
     """What the job's page tells."""
     work = Work.objects.filter(arxiv_id=job.arguments[0]).first() if len(job.arguments) == 1 else None
     if work:

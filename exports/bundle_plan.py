@@ -5,6 +5,7 @@ Its digest is that of all of this, so the same selection of an unchanged catalog
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
@@ -150,6 +151,8 @@ def plan(kind: str, query: str, user: Any = None) -> Plan:
     """
     if kind not in KINDS:
         raise NotUnderstood(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+    if re.search(r"[\x00-\x1f\x7f]", query):
+        raise NotUnderstood("query: expected one line of words or filters, got control characters")
     selection = Selection.typed(query)
     selection.user = user
     pks, named, said = _chosen(query, selection)

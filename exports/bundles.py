@@ -21,8 +21,12 @@ NAME_KEPT = 1000  # jobs whose bundle is remembered
 
 
 def command(job: Any, folder: Path) -> list[str]:
-    """Arguments for Python: what a person would type, with a folder for progress and what came of it."""
-    return ["manage.py", "bundle", *job.arguments, "--folder", str(folder)]
+    """Arguments for Python: what a person would type, with a folder for progress and what came of it.
+
+    Each value is one word with its option: a query that begins with "-" is no option of its own.
+    """
+    kind, query, rest = job.arguments[1], job.arguments[3], job.arguments[4:]
+    return ["manage.py", "bundle", f"--kind={kind}", f"--query={query}", *rest, f"--folder={folder}"]
 
 
 def store(job: Any, folder: Path, *, finished: bool) -> None:
@@ -38,13 +42,15 @@ def stored(job: Any) -> None:
     """Nothing follows."""
 
 
-def about(job: Any) -> tuple[str, str]:
-    """What the job's page tells; once the bundle is there, its place on the page of bundles."""
+def about(job: Any, *, mine: bool) -> tuple[str, str]:
+    """What the job's page tells; once the bundle is there, its place on the page of bundles. What somebody looked for
+    is told to whoever may see the job whole.
+    """
     kind, query = job.arguments[1], job.arguments[3]
     address = reverse("bundles")
     if name := made_by(job.pk):
         address += f"#{name}"
-    return f"PDF bundle, {kind}: {query or 'the whole list'}", address
+    return f"PDF bundle, {kind}" + (f": {query or 'the whole list'}" if mine else ""), address
 
 
 def made_by(pk: int) -> str:

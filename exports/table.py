@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas
 
 from catalog.models import Work
+from config.cells import inert
 
 COLUMNS = ("key", "title", "authors", "published", "venue", "published_title", "kind", "arxiv_id", "doi", "url",
            "topics", "categories", "tags", "listed", "stars", "flames", "code", "claims", "licence")  # fmt: skip
@@ -12,7 +13,7 @@ COLUMNS = ("key", "title", "authors", "published", "venue", "published_title", "
 
 def csv(works: Sequence[Work]) -> str:
     """One row a work; several values in a cell are joined by "; ". Lines end with CRLF, as RFC 4180 has it."""
-    frame = pandas.DataFrame([_row(work) for work in works], columns=list(COLUMNS))
+    frame = pandas.DataFrame([_row(work) for work in works], columns=list(COLUMNS)).map(inert)
     return frame.to_csv(index=False, lineterminator="\r\n")
 
 

@@ -6,7 +6,7 @@ final status in one transaction; `stored(job)`: what follows from a stored resul
 something has `follow(job)`: brings a waiting job to the present version, or says why it cannot be. A kind for the
 device `control` says `OWN_CODE = True` if its child is Claimcheck itself and so gets the whole environment, database
 address included;
-`about(job)`, (title, address) of what the page /jobs/N/ is about; and, where a form starts it, `TIME_LIMIT_S` and
+`about(job, mine)`, (title, address) of what the page /jobs/N/ is about; and, where a form starts it, `TIME_LIMIT_S` and
 `asked(user, form)`: the job's arguments, or PermissionDenied or Http404.
 """
 

@@ -89,8 +89,8 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
     if not hasattr(module, "about"):
         raise Http404(f"job {pk} has no page of its own")
     assert module
-    title, address = module.about(found)
     mine = is_of(request, found)
+    title, address = module.about(found, mine=mine)
     context: dict = {"job": found, "title": title, "address": address, "mine": mine}
     if mine:
         context["log"] = found.log[-LOG_SHOWN:]

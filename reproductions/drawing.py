@@ -10,6 +10,7 @@ from importlib.metadata import version
 import vl_convert
 from django.http import Http404, HttpRequest, HttpResponse
 
+from config.cells import inert
 from reproductions.plots import data_of, vega
 
 VL_VERSION = "6.4"
@@ -63,7 +64,7 @@ def _table(rows: list[dict]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: inert(value) for name, value in row.items()} for row in rows)
     return out.getvalue()
 
 

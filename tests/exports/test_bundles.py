@@ -7,12 +7,12 @@ import os
 import re
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 from django.db import connection
 from django.urls import reverse
 
 from catalog.models import Work
-from exports import binding, bundle_plan, bundle_store, sheets
+from exports import binding, bundle_plan, bundle_store, bundles, sheets
 from jobs import supervise
 from jobs.models import Job
 from jobs.node import register
@@ -169,6 +169,21 @@ def test_what_the_command_refuses(catalogue, data, words, said):
     assert refused.value.returncode == 2
 
 
+@pytest.mark.parametrize("query", ["-mamba", "--kind=private", "--query", "-o/tmp/x"])
+def test_a_query_that_looks_like_an_option_is_a_query(catalogue, data, tmp_path, query):
+    """As the job's own command has it; what it asks for may well be nothing."""
+    job = Job(arguments=["--kind", "report", "--query", query])
+    command = bundles.command(job, tmp_path)
+    parsed = load_command_class("exports", "bundle").create_parser("manage.py", "bundle").parse_args(command[2:])
+    assert (parsed.kind, parsed.query, parsed.file, parsed.folder) == ("report", query, None, tmp_path)
+
+
+@pytest.mark.parametrize("query", ["mamba\0", "mamba\nx", "\x1b[31m"])
+def test_a_query_with_control_characters_is_refused(catalogue, query):
+    with pytest.raises(bundle_plan.NotUnderstood, match="control characters"):
+        bundle_plan.plan("report", query)
+
+
 def test_the_least_used_go_when_the_cap_is_reached(catalogue, data, settings):
     settings.BUNDLES_MIB = 0
     for query in ("?q=mamba", "?q=rwkv"):
@@ -200,6 +215,7 @@ def test_a_job_makes_it_and_the_page_hands_it_out(client, settings, data, monkey
     again = client.post(page, {"kind": "report", "query": "?q=mamba"})
     assert again.url == f"{page}#{made.name}", "it is there, so no job"
     client.logout()
+    assert "mamba" not in client.get(first.url).content.decode(), "what somebody looked for is told to no visitor"
     text = client.get(page).content.decode()
     assert made.sha256 in text and f"{made.name}.pdf" in text
 

@@ -149,6 +149,14 @@ def test_cff_of_every_work_is_valid(catalogue):
     assert data["references"][0]["type"] == "conference-paper"
 
 
+@pytest.mark.parametrize("title", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", '=HYPERLINK("http://x")'])
+def test_no_cell_of_a_table_is_a_formula(catalogue, title):
+    work = Work.objects.get(slug="vllm")
+    Work.objects.filter(pk=work.pk).update(title=title, venue=title)
+    (row,) = csv.DictReader(io.StringIO(FORMATS["csv"].write([Work.objects.for_list().get(pk=work.pk)], False)))
+    assert row["title"] == row["venue"] == f"'{title}" and row["stars"].isdigit()
+
+
 def test_csv_by_pandas_and_by_the_standard_library(catalogue):
     works = list(Work.objects.for_list().order_by("slug"))
     text = FORMATS["csv"].write(works, False)

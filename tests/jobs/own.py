@@ -18,7 +18,7 @@ def stored(job):
     """Nothing follows."""
 
 
-def about(job):
+def about(job, *, mine):
     return "An errand", "/"
 
 
