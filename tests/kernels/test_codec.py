@@ -14,12 +14,12 @@ LAYERS, HEADS, D = 3, 2, 4
 C = HEADS * D
 
 
-def walk(tokens, seed):
-    """A cache whose tokens are like the one before: (2, L, N, C)."""
+def walk(tokens, seed, same=0.9):
+    """A cache whose tokens are like the one before, with a correlation of `same`: (2, L, N, C)."""
     make = torch.Generator().manual_seed(seed)
     x = torch.randn(2, LAYERS, tokens, C, generator=make)
     for i in range(1, tokens):
-        x[:, :, i] = 0.9 * x[:, :, i - 1] + 0.4 * x[:, :, i]
+        x[:, :, i] = same * x[:, :, i - 1] + (1 - same**2) ** 0.5 * x[:, :, i]
     return x * torch.arange(1, C + 1)
 
 
@@ -87,9 +87,10 @@ def test_the_stream_is_as_long_as_the_entropy_says():
 
 
 def test_similar_tokens_take_fewer_bytes_as_differences():
-    seen, x = [walk(900, 1)], walk(300, 5)
+    """By about 30 % with this correlation, whatever is drawn: a difference from the anchor is half as large."""
+    seen, x = [walk(900, 1, 0.98)], walk(300, 5, 0.98)
     sizes = [len(Codec(seen, HEADS, (0.5, 0.5, 0.5), delta).encode(x)) for delta in (True, False)]
-    assert sizes[0] < 0.95 * sizes[1]
+    assert sizes[0] < 0.85 * sizes[1]
 
 
 def test_wider_bins_take_fewer_bytes_and_lose_more():

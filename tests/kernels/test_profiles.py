@@ -96,6 +96,8 @@ def test_heads_choose_for_themselves_and_more_as_more_must_be_kept(marks):
     torch.manual_seed(1)
     scale = torch.tensor([0.0, 1.0, 3.0, 8.0])[:, None, None]  # attention spread evenly, to nearly one key a row
     p = (scale * torch.randn(1, 4, 30, 30)).masked_fill(~torch.ones(30, 30).tril().bool(), -torch.inf).softmax(-1)
+    p[:, 3] *= 0.01
+    p[:, 3, :, 0] += 0.99  # the special token, which every policy keeps
     of = [profile(p, marks[0][:1], marks[1][:1], recover, 0.3, 0.3)[0] for recover in (0.0, 0.5, 0.8, 0.95, 1.0)]
     assert all((more >= less).all() for less, more in zip(of, of[1:], strict=False))
     assert (of[0] == 0).all() and (of[-1] == 4).all() and len(set(of[2].tolist())) > 1

@@ -50,15 +50,17 @@ def test_a_stream_may_come_in_any_chunks():
 
 
 def test_the_heavy_rows_are_named():
-    side = torch.where(torch.arange(5000) % 2 == 0, 1.0, -1.0).double()
+    """By most sketches: one in fifty is drawn so that two heavy rows share too many buckets."""
+    side = torch.where(torch.arange(2000) % 2 == 0, 1.0, -1.0).double()
     k = v = side[:, None].expand(-1, 3)
-    q, heavy = torch.zeros(5000, 3, dtype=torch.float64), torch.tensor([0, 17, 4095, 4999])
+    q, heavy = torch.zeros(2000, 3, dtype=torch.float64), torch.tensor([0, 17, 1023, 1999])
     q[heavy] = 1.0
-    rows, values = sketched_attention(q, k, v, 4, Sketches(5000, 3, 4, 5, 64, 2**16))
-    exact = sketched_reference(q, k, v)
-    for column in range(3):
-        assert set(rows[column].tolist()) == set(heavy.tolist())
-        assert error(values[column], exact[rows[column], column]) < 0.05
+    exact, right = sketched_reference(q, k, v), 0
+    for seed in range(3):
+        rows, values = sketched_attention(q, k, v, 4, Sketches(2000, 3, 4, 5, 128, 2**17, seed))
+        named = all(set(row.tolist()) == set(heavy.tolist()) for row in rows)
+        right += named and error(values, exact.T.gather(1, rows)) < 0.05
+    assert right >= 2
 
 
 def test_hashes_are_spread_and_independent():
