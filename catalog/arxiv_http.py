@@ -133,8 +133,8 @@ def _fault(body: bytes) -> str:
         return f"malformed XML ({' '.join(str(error).split())[:120]})"
     if root.tag == f"{ATOM}feed":
         names = ("totalResults", "startIndex")
-        total, start = (whole_number(root.findtext(f"{SEARCH}{name}") or "0") or 0 for name in names)
-        if root.find(f"{ATOM}entry") is None and total > start:
+        total, start = (whole_number(root.findtext(f"{SEARCH}{name}") or "0") for name in names)
+        if root.find(f"{ATOM}entry") is None and total is not None and start is not None and total > start:
             return f"an empty page, although there are {total} results"
     return ""
 
@@ -150,7 +150,7 @@ def _said(body: bytes) -> str:
 
 def retry_after_s(text: str, otherwise: float) -> float:
     """Seconds from now, of a Retry-After that gives seconds or a date; a day at most."""
-    if (seconds := whole_number(text)) is not None:
+    if (seconds := whole_number(text, high=10**18)) is not None:
         return min(float(seconds), REMEMBERED.total_seconds())
     try:
         asked = (parsedate_to_datetime(text) - timezone.now()).total_seconds()

@@ -21,6 +21,7 @@ from jobs.leash import leashed
 # A server that has not answered for so long is ended and started again; it is asked every few seconds.
 PATIENCE_S = float(os.environ.get("CLAIMCHECK_PATIENCE_S", 60))
 ASK_S = 5.0
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy's answer would be none of ours
 RESTARTS = 5  # within a minute; more means that it cannot run
 STOP_S = 8.0
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel allows 107
@@ -43,14 +44,14 @@ class Service:
         self.name, self.command, self.log, self.env = name, command, logs / f"{name}.log", env
         self.answers = answers
         self.starts: list[float] = []
-        self.heard = 0.0
+        self.missed = 0  # asks in a row: a clock would go on while all of this was paused
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
         """Start it; RuntimeError if it keeps ending."""
         now = time.monotonic()
         self.starts = [t for t in self.starts if now - t < 60] + [now]
-        self.heard = now
+        self.missed = 0
         if len(self.starts) > RESTARTS:
             raise RuntimeError(f"{self.name} keeps ending; its last words are in {self.log}")
         with self.log.open("ab") as log:
@@ -69,9 +70,8 @@ class Service:
 
     def is_silent(self) -> bool:
         """Whether it has not answered for too long; asks it."""
-        if self.answers():
-            self.heard = time.monotonic()
-        return time.monotonic() - self.heard > PATIENCE_S
+        self.missed = 0 if self.answers() else self.missed + 1
+        return self.missed >= max(2, PATIENCE_S / ASK_S)
 
     def ask_to_stop(self) -> None:
         """SIGTERM to the process itself, which ends its own children."""
@@ -135,7 +135,7 @@ def watch(services: list[Service], stopping: list) -> None:
 def page_answers(url: str) -> bool:
     """Whether a web server answers there, whatever it says."""
     try:
-        urllib.request.urlopen(url, timeout=10).close()
+        DIRECT.open(url, timeout=10).close()
     except urllib.error.HTTPError:
         return True
     except (OSError, http.client.HTTPException):

@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 
 # What Claimcheck makes in its data folder; anything else there is somebody else's and stays as it is.
-OURS = ("db.sqlite3*", "secret_key", "beat-schedule*", "redis.sock", "up.lock", "logs", "models", "prepared", "papers",
-        "bundles", "scratch", "snapshots")  # fmt: skip
+FILES = ("db.sqlite3*", "secret_key", "beat-schedule*", "redis.sock", "up.lock")
+FOLDERS = ("logs", "models", "prepared", "papers", "bundles", "scratch")
 
 
 class Taken(Exception):
@@ -18,19 +18,21 @@ class Taken(Exception):
 def make_private(folder: Path) -> None:
     """Make the folder if it is not there, close it and what lies in it to others, and make new files so from now on.
 
-    A folder of another owner, or one that all may write to (such as /tmp), is not closed; what is ours in it is.
-    OSError if it cannot be made.
+    A folder that is plainly not ours alone (somebody's home, the root, or one that others may write to, such as /tmp)
+    stays open, with its folders: only our own files in it are closed. OSError if it cannot be made.
     """
     os.umask(0o077)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not folder.stat().st_mode & stat.S_ISVTX:
-        _close(folder)
-    for pattern in OURS:
+    for pattern in FILES:
         for path in folder.glob(pattern):
             _close(path)
-            if path.is_dir() and not path.is_symlink():
-                for inner in path.rglob("*"):
-                    _close(inner)
+    if folder in (Path.home(), Path("/")) or folder.stat().st_mode & (stat.S_ISVTX | stat.S_IWOTH):
+        return
+    _close(folder)
+    for name in FOLDERS:
+        for place, folders, files in os.walk(folder / name):  # which follows no link
+            for path in (Path(place), *(Path(place) / each for each in (*folders, *files))):
+                _close(path)
 
 
 def _close(path: Path) -> None:

@@ -66,7 +66,8 @@ def _queue(waiting: list[Job], nodes: list[Node]) -> Part:
         return Part("queue", True, "empty")
     age = int((timezone.now() - waiting[0].queued_at).total_seconds())
     said = f"{len(waiting)} waiting, the oldest for {age} s"
-    stuck = [job for job in waiting if not any(node.can_run(job) for node in nodes)]
+    able = [node for node in nodes if not node.trouble and not node.draining]
+    stuck = [job for job in waiting if not any(node.can_run(job) for node in able)]
     if stuck:
         numbers = ", ".join(str(job.pk) for job in stuck[:5])
         said += f"; {len(stuck)} that no connected node could take, such as job {numbers}"

@@ -60,7 +60,7 @@ class Job(models.Model):
     capability = models.FloatField(default=0, help_text="CUDA compute capability that the GPU must have, such as 9.0")
     download = models.BooleanField(default=False, help_text="whether it may use the network, to fetch a model")
     time_limit_s = models.PositiveIntegerField(help_text="on a machine as fast as the reference")
-    time_factor = models.FloatField(default=1, help_text="what its node multiplies the limit by")
+    time_factor = models.FloatField(default=1, db_default=1, help_text="what its node multiplies the limit by")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
 
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED, db_index=True)
@@ -214,7 +214,9 @@ class Node(models.Model):
     memory_gib = models.FloatField(default=0, help_text="of the GPU, or of the machine for a CPU")
     capability = models.FloatField(default=0, help_text="CUDA compute capability; 0 for a CPU")
     versions = models.JSONField(default=dict, help_text="Python, torch, Triton, driver, and what isolates its runs")
-    time_factor = models.FloatField(default=1, help_text="time limits are multiplied by it: how slow this machine is")
+    time_factor = models.FloatField(
+        default=1, db_default=1, help_text="time limits are multiplied by it: how slow this machine is"
+    )
     trouble = models.CharField(max_length=200, blank=True, help_text="why it takes no job now")
     draining = models.BooleanField(default=False, help_text="takes no new job, and goes on with the one it has")
     offers = models.JSONField(default=list, help_text="what it can run: SLUG@HASH of every reproduction it has")

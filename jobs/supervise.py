@@ -82,7 +82,9 @@ def take(node: Node) -> Job | None:
             continue
         if change(job.pk, job.attempt, [Status.QUEUED], Status.STARTING, time_factor=node.time_factor):
             job.refresh_from_db()
-            return job
+            if node.can_run(job):
+                return job
+            change(job.pk, job.attempt, [Status.STARTING], Status.QUEUED)  # it has followed another version meanwhile
     return None
 
 

@@ -61,8 +61,13 @@ def _follow_versions() -> None:
     """What waits for a version that there is no more follows the present one, or ends with the reason."""
     for job in Job.objects.filter(status=Status.QUEUED, kind__in=settings.JOB_KINDS).exclude(requires=""):
         follow = getattr(kind_of(job), "follow", None)
-        if follow and (reason := follow(job)):
-            change(job.pk, job.attempt, [Status.QUEUED], Status.FAILED, code="changed-work", reason=reason)
+        try:
+            code, reason = "changed-work", follow(job) if follow else ""
+        except Exception as error:  # one broken job holds up nobody else's
+            logger.exception("job %s cannot follow the present version", job.pk)
+            code, reason = "internal", f"{type(error).__name__}: {error}"
+        if reason:
+            change(job.pk, job.attempt, [Status.QUEUED], Status.FAILED, code=code, reason=reason)
 
 
 def _give_up_unwanted() -> None:

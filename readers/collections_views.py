@@ -1,5 +1,6 @@
 """Readers' collections: everybody's public ones, by link, and one's own to change."""
 
+import re
 from typing import Any
 
 from django import forms
@@ -140,8 +141,8 @@ def collect(request: UserRequest, slug: str) -> HttpResponse:
             messages.error(request, " ".join(str(error) for errors in form.errors.values() for error in errors))
             return redirect(_paper(slug))
         found = form.instance
-    elif (number := whole_number(pk)) is not None:
-        found = _own(request, number)
+    elif re.fullmatch("[0-9]+", pk):
+        found = _own(request, whole_number(pk) or 0)
     else:
         messages.error(request, "Choose a collection, or name a new one.")
         return redirect(_paper(slug))

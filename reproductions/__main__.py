@@ -6,6 +6,7 @@ Needs neither Django nor Redis nor a database. Exit code 0: the run finished, wh
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -166,7 +167,7 @@ def _code(error: Exception) -> str:
         return "out-of-memory"
     if name == "MissingModel":
         return "missing-model"
-    if isinstance(error, OSError) and error.errno == 28:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk-full"
     return "device-error" if name == "AcceleratorError" or "cuda error" in text else "crashed"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.db import transaction
 
-from jobs.models import Job
+from jobs.models import Job, LogChunk
 from jobs.supervise import BadResult
 from reproductions import headlines, parameters, spec
 from reproductions.models import Run, Verdict
@@ -67,6 +67,8 @@ def follow(job: Job) -> str:
         said = "its reproduction changed while it waited: the present version runs"
         fields = {"requires": reproduction.requires, "time_limit_s": size["limit_s"], "reason": said}
         if waits.update(**fields, **size.get("needs", {})):
+            told = {"job": job, "attempt": job.attempt}  # the reason goes as the run starts, its log stays
+            LogChunk.objects.create(**told, sequence=LogChunk.objects.filter(**told).count(), text=f"{said}\n")
             Run.objects.filter(pk=run.pk).update(
                 parameters=resolved,
                 customised=resolved != size["parameters"],

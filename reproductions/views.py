@@ -69,7 +69,8 @@ def _asked(request: HttpRequest, reproduction: Reproduction | None) -> dict:
     """What the form holds: what was sent, or what the run that `?from=` names was asked for."""
     number = whole_number(request.GET.get("from", ""))
     if request.method == "POST" or reproduction is None or number is None:
-        return request.POST.dict()
+        sent = request.POST.dict()
+        return sent if whole_number(sent.get("from", "")) is not None else sent | {"from": ""}
     run = reproduction.runs.defer("rows", "environment").filter(pk=number).first()
     if run is None:
         return {}

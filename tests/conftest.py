@@ -1,7 +1,5 @@
 """What every test shares. The environment is set earlier, by tests/environment.py."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,10 +87,3 @@ def pytest_terminal_summary(terminalreporter) -> None:
     """A suite without a browser must not look like one with it."""
     if browser.find() is None:
         terminalreporter.section("NO BROWSER: THE BROWSER TESTS DID NOT RUN", sep="!", red=True, bold=True)
-
-
-def pytest_unconfigure() -> None:
-    """The test process's own data folder goes with it, and the home of all of them with the last."""
-    shutil.rmtree(os.environ["DATA_DIR"], ignore_errors=True)
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        shutil.rmtree(os.environ["HOME"], ignore_errors=True)

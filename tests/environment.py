@@ -1,6 +1,8 @@
 """The environment of the tests, as a plugin (`-p tests.environment`): set before Django or Triton are loaded."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("PLAYWRIGHT_BROWSERS_PATH", str(Path.home() / ".cache" / "ms-playwright"))
 if "PYTEST_XDIST_WORKER" not in os.environ:
     home = tempfile.mkdtemp(prefix="claimcheck-home-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ |= {"HOME": home, "XDG_CACHE_HOME": f"{home}/.cache", "TRITON_CACHE_DIR": f"{home}/.triton/cache"}
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "TORCHINDUCTOR_CACHE_DIR", "HF_HOME"):
         os.environ.pop(name, None)
@@ -28,6 +31,7 @@ if url := os.environ.pop("TEST_DATABASE_URL", None):
 MODELS = Path(os.environ["HOME"]) / "models"
 MODELS.mkdir(exist_ok=True)
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="claimcheck-tests-")
+atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
 (Path(os.environ["DATA_DIR"]) / "models").symlink_to(MODELS)
 # Playwright keeps an event loop in the thread of the tests, which speak to the database from it one after the other.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"

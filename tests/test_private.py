@@ -44,6 +44,15 @@ def test_a_folder_for_everybody_and_what_a_link_leads_to_stay_as_they_are(tmp_pa
     assert mode(shared / "secret_key") == 0o600
 
 
+def test_somebodys_home_stays_open_and_our_files_in_it_do_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tmp_path.chmod(0o755)
+    (tmp_path / "papers").mkdir(mode=0o755)
+    (tmp_path / "db.sqlite3").write_text("")
+    private.make_private(tmp_path)
+    assert mode(tmp_path) == mode(tmp_path / "papers") == 0o755 and mode(tmp_path / "db.sqlite3") == 0o600
+
+
 def test_one_has_it_at_a_time(tmp_path):
     handle = private.take(tmp_path, "http://here/")
     with pytest.raises(private.Taken, match=f"process {os.getpid()}, at http://here/"):

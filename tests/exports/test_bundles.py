@@ -215,7 +215,7 @@ def test_a_job_makes_it_and_the_page_hands_it_out(client, settings, data, monkey
     again = client.post(page, {"kind": "report", "query": "?q=mamba"})
     assert again.url == f"{page}#{made.name}", "it is there, so no job"
     client.logout()
-    assert "mamba" not in client.get(first.url).content.decode(), "what somebody looked for is told to no visitor"
+    assert "mamba" not in client.get(first.url).content.decode(), "a job tells it to whoever may see it whole"
     text = client.get(page).content.decode()
     assert made.sha256 in text and f"{made.name}.pdf" in text
 

@@ -98,6 +98,11 @@ class TestAgain:
     def test_a_run_that_is_not_there_fills_in_nothing(self, client, made, wrong):
         assert client.get("/papers/flashattention/", {"from": wrong}).status_code == 200
 
+    @pytest.mark.parametrize("wrong", ["x", "²", "9" * 30])
+    def test_a_refused_form_that_names_no_run_is_shown_again(self, reader, made, wrong):
+        sent = {"size": "nope", "device": "cpu", "from": wrong}
+        assert reader.post("/papers/flashattention/run/", sent).status_code == 400
+
     @pytest.mark.parametrize("seed", ["x", "-1", str(2**31), "1.5", "²"])
     def test_a_seed_that_is_none(self, reader, made, seed):
         response = reader.post("/papers/flashattention/run/", {"size": "cpu", "device": "cpu", "seed": seed})

@@ -139,3 +139,11 @@ def test_a_session_needs_its_csrf_token_on_the_api(settings):
     client.get("/collections/")
     headers = {"X-CSRFToken": client.cookies["csrftoken"].value}
     assert client.post("/api/v1/collections", NEW, content_type="application/json", headers=headers).status_code == 201
+
+
+def test_a_token_of_the_local_operator_opens_nothing_where_there_is_none(db, settings):
+    _, text = tokens.create(person("local operator"), name="script", scope="write")
+    settings.LOCAL_SECRET = "of this start"
+    assert tokens.find(text)
+    settings.LOCAL_SECRET = ""
+    assert tokens.find(text) is None

@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 from django.utils import timezone
 
-from jobs import health
+from jobs import health, supervise
 from jobs.models import Job, Node
 from jobs.states import change
 from jobs.sweep import sweep
@@ -106,6 +106,36 @@ def test_a_run_of_a_retired_work_ends_and_one_that_was_taken_stays(made):
     assert Job.objects.get(pk=taken.job_id).status == Status.STARTING and taken.spec_hash == made.spec_hash
 
 
+@pytest.mark.django_db(transaction=True)
+def test_one_broken_job_holds_up_nobody_else(made):
+    broken, run = asked(made), asked(made, lengths="7")
+    broken.delete()  # its job stays, as the admin's own deletion would leave it
+    updated(made)
+    sweep()
+    job = Job.objects.get(pk=broken.job_id)
+    assert (job.status, job.code) == (Status.FAILED, "internal") and "has no run" in job.reason
+    run.refresh_from_db()
+    assert run.spec_hash == NEW and "the present version runs" in run.job.log
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_node_that_had_looked_before_does_not_take_what_followed(made, monkeypatch):
+    """The sweep comes between a worker's look and its claim."""
+    old, run = node(made, offers=made.spec_hash), asked(made)
+    real = supervise.change
+
+    def late(*given, **fields):
+        if given[3] == Status.STARTING:
+            updated(made)
+            sweep()
+        return real(*given, **fields)
+
+    monkeypatch.setattr(supervise, "change", late)
+    assert supervise.take(old) is None
+    run.job.refresh_from_db()
+    assert (run.job.status, run.job.requires) == (Status.QUEUED, f"flashattention@{NEW}")
+
+
 @pytest.mark.django_db
 def test_health_judges_whether_a_node_could_take_what_waits(made):
     run = asked(made)
@@ -115,6 +145,8 @@ def test_health_judges_whether_a_node_could_take_what_waits(made):
     assert not {part.name: part.ok for part in health.check()}["queue"]
     node(made, offers=made.spec_hash)
     assert {part.name: part.ok for part in health.check()}["queue"]
+    Node.objects.filter(name=f"n{made.spec_hash}").update(draining=True)
+    assert not {part.name: part.ok for part in health.check()}["queue"], "one that is drained takes nothing"
 
 
 @pytest.mark.django_db

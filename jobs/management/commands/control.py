@@ -1,5 +1,6 @@
 """python manage.py control: the clock (beat), the sweep, and the jobs that are no reproductions."""
 
+import contextlib
 import socket
 
 from celery.beat import EmbeddedService
@@ -19,7 +20,8 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options) -> None:
         """Run until SIGTERM. One of the two threads may hold a job; the other one sweeps."""
-        private.make_private(settings.DATA_DIR)
+        with contextlib.suppress(OSError):  # the node says so itself, and takes no job
+            private.make_private(settings.DATA_DIR)
         try:
             node = register(f"{socket.gethostname()}-control", "control", 0)
         except CannotJoin as error:

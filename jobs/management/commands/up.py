@@ -31,7 +31,8 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options) -> None:
         """Run until Ctrl-C or SIGTERM."""
-        bind, port = os.environ.get("BIND") or "127.0.0.1", _port(os.environ.get("PORT", "8000"))
+        bind = (os.environ.get("BIND") or "127.0.0.1").strip("[]")
+        port = _port(os.environ.get("PORT") or "8000")
         take_folder(settings.DATA_DIR, f"http://{_host(bind)}:{port}/")
         check_machine(bind, port)
         for command in ("migrate", "load_catalog", "sync_reproductions", "load_records"):
@@ -123,9 +124,8 @@ def _address(bind: str, port: int, services: list[embedded.Service]) -> str:
 
 
 def _allowed_hosts(bind: str) -> str:
-    """The names that the site answers to, and the address that it listens on; one that means all names none."""
-    own = f"[{bind}]" if ":" in bind else bind
-    return ",".join(dict.fromkeys([*settings.ALLOWED_HOSTS, *([] if bind in EVERY else [own])]))
+    """The names that the site answers to, and the address that is printed, at which `up` itself asks it too."""
+    return ",".join(dict.fromkeys([*settings.ALLOWED_HOSTS, _host(bind)]))
 
 
 def _count_gpus() -> int:

@@ -1,5 +1,6 @@
 """python manage.py worker --device cpu|cuda: this machine joins as a node."""
 
+import contextlib
 import socket
 
 from django.conf import settings
@@ -23,7 +24,8 @@ class Command(BaseCommand):
     def handle(self, *args, device: str, gpu: int, name: str | None, **options) -> None:
         """Run until SIGTERM; a running job is then queued again at once."""
         index = str(gpu) if device == "cuda" else ""
-        private.make_private(settings.DATA_DIR)
+        with contextlib.suppress(OSError):  # the node says so itself, and takes no job
+            private.make_private(settings.DATA_DIR)
         try:
             node = register(name or f"{socket.gethostname()}-{device}{index}", device, gpu)
         except CannotJoin as error:
