@@ -29,8 +29,8 @@ def make_private(folder: Path) -> None:
     if folder in (Path.home(), Path("/")) or folder.stat().st_mode & (stat.S_ISVTX | stat.S_IWOTH):
         return
     _close(folder)
-    for name in FOLDERS:
-        for place, folders, files in os.walk(folder / name):  # which follows no link
+    for ours in (folder / name for name in FOLDERS if not (folder / name).is_symlink()):
+        for place, folders, files in os.walk(ours):  # which follows no link below it
             for path in (Path(place), *(Path(place) / each for each in (*folders, *files))):
                 _close(path)
 

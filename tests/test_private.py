@@ -44,6 +44,15 @@ def test_a_folder_for_everybody_and_what_a_link_leads_to_stay_as_they_are(tmp_pa
     assert mode(shared / "secret_key") == 0o600
 
 
+def test_a_link_in_our_own_folder_is_not_followed(tmp_path):
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "model").write_text("")
+    (own := tmp_path / "own").mkdir()
+    (own / "models").symlink_to(elsewhere)
+    private.make_private(own)
+    assert (mode(own), mode(elsewhere), mode(elsewhere / "model")) == (0o700, 0o755, 0o644)
+
+
 def test_somebodys_home_stays_open_and_our_files_in_it_do_not(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     tmp_path.chmod(0o755)
