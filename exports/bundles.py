@@ -43,8 +43,9 @@ def stored(job: Any) -> None:
 
 
 def about(job: Any, *, mine: bool) -> tuple[str, str]:
-    """What the job's page tells; once the bundle is there, its place on the page of bundles. What somebody looked for
-    is told to whoever may see the job whole.
+    """Return the title of the job's page and where it leads: to the bundle, once it is there.
+
+    The title holds the query only if the job is the visitor's own (`mine`).
     """
     kind, query = job.arguments[1], job.arguments[3]
     address = reverse("bundles")

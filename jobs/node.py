@@ -47,9 +47,9 @@ def given_time_factor() -> float | None:
 
 
 def ask_node(*, measure: bool = False) -> dict:
-    """What this machine offers, asked of a child since only it may import torch: {"devices": […], "specs": […]}.
+    """Ask a child, which may import torch, for {"devices": […], "specs": […], "versions": {…}} of this machine.
 
-    With `measure` also how slow it is, as {"time_factor": …}.
+    With `measure`, add "time_factor": how slow the machine is.
     """
     command = [sys.executable, "-m", "reproductions", "node", *(["--time-factor"] if measure else [])]
     asked = subprocess.run(command, capture_output=True, text=True, cwd=settings.BASE_DIR)

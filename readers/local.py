@@ -25,7 +25,7 @@ def cookie_name() -> str:
 
 
 def cookie_value() -> str:
-    """What the browser keeps: not the secret itself, so that it does not give away the address."""
+    """Derive the cookie from the secret. The cookie does not reveal the secret, and so not the address."""
     return hmac.new(settings.LOCAL_SECRET.encode(), b"cookie", hashlib.sha256).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What a node says of itself when it joins: its devices, its reproductions, how slow it is."""
+"""Test what a joining node reports: its devices, its reproductions, how slow it is."""
 
 import pytest
 

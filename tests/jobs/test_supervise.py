@@ -448,3 +448,10 @@ def test_the_command_line_ends_in_one_line_where_the_disk_is_full(small_disk):
             file.write(b"x" * 4096)
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: OSError: [Errno 28]"), done.stderr
+
+
+def test_a_failed_run_on_a_full_disk_is_the_disks_fault_wherever_tests_run(node, monkeypatch):
+    """As above, for an account that cannot mount: only the look at the disk is replaced."""
+    monkeypatch.setattr(supervise, "is_full", lambda folder: True)
+    job = run("fails", node)
+    assert (job.status, job.code) == (Status.FAILED, "disk-full")

@@ -30,7 +30,7 @@ for line in sys.stdin:
 
 
 def uninterpreted(module: str, name: str, *given: Any, **options: Any) -> Any:
-    """What a function of `module` returns there; arguments and answer pass as JSON. AssertionError with its error."""
+    """Call a function of `module` in that process. Arguments and answer pass as JSON. AssertionError if it raises."""
     server = _server()
     print(json.dumps([module, name, given, options]), file=server.stdin, flush=True)
     line = server.stdout.readline()

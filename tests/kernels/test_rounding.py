@@ -151,7 +151,7 @@ def test_wrong_attention_is_outside(mistake):
 
 @pytest.mark.parametrize("dtype", [F32, F16])
 def test_wrong_gradients_are_outside(dtype):
-    """What people forget in a backward pass: delta, the scale, a head that shares the keys."""
+    """Fail gradients without delta, without the scale, or without a head that shares the keys."""
     given = inputs(33, 70, dtype=dtype, h=4, g=2)
     q, k, v, d_out = (x.double() for x in given)
     keys, values = (x.repeat_interleave(2, 1) for x in (k, v))

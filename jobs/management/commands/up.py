@@ -118,7 +118,7 @@ def _web(services: list[embedded.Service]) -> embedded.Service:
 
 
 def _address(bind: str, port: int, services: list[embedded.Service]) -> str:
-    """What a browser opens; with the key that makes it the local operator's, where there is one."""
+    """Return the address to open. On a loopback address it carries the local operator's key."""
     key = _web(services).env.get(SECRET)
     return f"http://{_host(bind)}:{port}/" + (f"enter/?key={key}" if key else "")
 
