@@ -63,13 +63,17 @@ class Claim:
 
 @dataclass
 class Paper:
-    """A file of DATA_DIR/papers to be bound: its name, pages and digest, and which version of the work it is."""
+    """A file of DATA_DIR/papers to be bound: its name, pages and digest, and which version of the work it is.
+
+    `notes`: what of it is left out or was mended, for people.
+    """
 
     file: str
     pages: int
     sha256: str
     version: str
     size: int
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from reportlab.lib.styles import ParagraphStyle
 from reportlab.platypus import Flowable, Paragraph, Table, TableStyle
 
 from exports import typeface
+from exports.actions import web
 from exports.typeface import markup
 
 WIDTH, HEIGHT = A4
@@ -90,6 +91,8 @@ def table(rows: list[list], widths: list[float], *, rules: bool = True, pad: flo
 
 
 def address(text: str, url: str, look: ParagraphStyle) -> Paragraph:
-    """A link out of the document."""
+    """A link out of the document, to the web; anything else is only told."""
+    if not web(url):
+        return Paragraph(markup(text), look)
     quoted = url.replace("&", "&amp;").replace('"', "%22").replace("<", "%3C")
     return Paragraph(f'<a href="{quoted}" color="#1f5fa8">{markup(text)}</a>', look)

@@ -1,7 +1,8 @@
 """This installation's copies of papers, in DATA_DIR/papers: which there are, what is wrong with one, how many fit.
 
 A copy is called by arXiv id and version, `2309.17453v4.pdf`, or as an operator may put one there: `2309.17453.pdf`,
-`SLUG.pdf`. Each is checked once; `NAME.json` beside it keeps what was found. Only those that were fetched are removed.
+`SLUG.pdf`. Each is checked once, in a process of its own with little memory and time, so that a hostile one takes down
+nothing else; `NAME.json` beside it keeps what was found. Only copies that were fetched are removed.
 """
 
 import hashlib
@@ -9,23 +10,27 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pikepdf
 from django.conf import settings
 
 from catalog import licences
 from catalog.arxiv_gate import ArxivFailed
 from catalog.models import Work
-from exports import fetching
+from exports import examine, fetching
 from exports.binding import Progress
 from exports.bundle_plan import PUBLIC, REPORT, Paper, Plan
+from jobs.leash import leashed
 
 LARGEST_MIB = 100  # a file that is larger is not bound
-PAGES = 3000
+MEMORY_MIB = 512  # that checking one copy may take
+WHOLE_S = 1800  # of checking one, on a machine however busy; of a core it may take exports.examine.CPU_S
+RULES = 2  # raised when copies are checked otherwise, so that those of an earlier version are looked at again
 HEAD = 1024  # bytes among which the mark of a PDF must be
 STALE_S = 7 * 86400  # a download that stopped so long ago is given up
 Fetch = Callable[[Work, set[Path]], Path]
@@ -73,7 +78,7 @@ def find(work: Work, kind: str, fetch: Fetch | None, keep: set[Path]) -> tuple[P
         return None, known["reason"]
     os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     version = found[1] if (found := re.search(r"v(\d+)\.pdf$", path.name)) and work.arxiv_id else ""
-    return Paper(path.name, known["pages"], known["sha256"], version, known["size"]), ""
+    return Paper(path.name, known["pages"], known["sha256"], version, known["size"], known["notes"]), ""
 
 
 def unlicensed(work: Work) -> str:
@@ -107,54 +112,57 @@ def _version(name: str) -> int:
 
 
 def checked(path: Path) -> dict[str, Any]:
-    """pages, sha256, size and reason (empty, or why it cannot be bound) of a copy, remembered until it changes."""
+    """pages, sha256, size, notes and reason (empty, or why it cannot be bound) of a copy, until it or RULES change."""
     stat, side = path.stat(), path.with_suffix(".json")
     try:
         known = json.loads(side.read_text())
     except (OSError, ValueError):
         known = {}
-    if (known.get("size"), known.get("changed")) == (stat.st_size, stat.st_mtime_ns):
+    if (known.get("size"), known.get("changed"), known.get("rules")) == (stat.st_size, stat.st_mtime_ns, RULES):
         return known
-    pages, reason = look(path)
+    return _remember(side, known | _found(path))
+
+
+def _found(path: Path) -> dict[str, Any]:
+    stat, told = path.stat(), look(path)
     with path.open("rb") as data:
-        digest = hashlib.file_digest(data, "sha256").hexdigest() if not reason else ""
-    known |= {"pages": pages, "sha256": digest, "reason": reason, "size": stat.st_size, "changed": stat.st_mtime_ns}
+        digest = hashlib.file_digest(data, "sha256").hexdigest() if not told["reason"] else ""
+    return told | {"sha256": digest, "size": stat.st_size, "changed": stat.st_mtime_ns, "rules": RULES}
+
+
+def _remember(side: Path, known: dict[str, Any]) -> dict[str, Any]:
     part = side.with_name(f"{side.name}.{os.getpid()}.tmp")
     part.write_text(json.dumps(known))
     os.replace(part, side)
     return known
 
 
-def look(path: Path) -> tuple[int, str]:
-    """How many pages a file has, and why it cannot be bound: a whole sentence's end, empty if it can."""
+def look(path: Path) -> dict[str, Any]:
+    """pages, notes, and the reason why a file cannot be bound: a whole sentence's end, empty if it can."""
+    if reason := _at_a_glance(path):
+        return {"pages": 0, "notes": [], "reason": reason}
+    command = leashed([sys.executable, "-m", "exports.examine", str(path.resolve())], MEMORY_MIB * 2**20, offline=True)
+    env = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH") if name in os.environ}
+    try:
+        done = subprocess.run(command, capture_output=True, env=env, cwd=settings.BASE_DIR, timeout=WHOLE_S)
+        return json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError):  # it was ended, by its limits or by a fault of the reader
+        reason = f"its file cannot be read with {MEMORY_MIB} MiB of memory and {examine.CPU_S} s of a core."
+        return {"pages": 0, "notes": [], "reason": reason}
+
+
+def _at_a_glance(path: Path) -> str:
+    """Why a file is no PDF that is worth opening; empty if it may be one."""
     size = path.stat().st_size
     if size > LARGEST_MIB * 2**20:
-        return 0, f"its file has {size / 2**20:.0f} MiB, more than the {LARGEST_MIB} that are bound."
+        return f"its file has {size / 2**20:.0f} MiB, more than the {LARGEST_MIB} that are bound."
     with path.open("rb") as data:
         head = data.read(HEAD)
-    if b"%PDF-" not in head:
-        if re.search(rb"<(!doctype|html|head|body)", head, re.IGNORECASE):
-            return 0, "its file is a web page, not a PDF."
-        return 0, "its file is empty." if not head else "its file is not a PDF."
-    try:
-        with pikepdf.open(path, attempt_recovery=False, suppress_warnings=True) as pdf:
-            if pdf.is_encrypted:
-                return 0, "its file is encrypted."
-            if not (pages := len(pdf.pages)):
-                return 0, "its file has no page."
-            if pages > PAGES:
-                return 0, f"its file has {pages} pages, more than the {PAGES} that are bound."
-            troubles = pdf.check_pdf_syntax()
-    except pikepdf.PasswordError:
-        return 0, "its file is encrypted."
-    except (pikepdf.PdfError, ValueError, RuntimeError, RecursionError) as error:
-        return 0, f"its file is broken: {_line(error, path)}."
-    return (0, f"its file is damaged: {_line(troubles[0], path)}.") if troubles else (pages, "")
-
-
-def _line(error: Any, path: Path) -> str:
-    text = " ".join(str(error).replace(str(path), "").split()).removeprefix("WARNING:")
-    return re.sub(r"^[\W]*(?:object \d+ \d+\W*)?(?:(?:at )?offset \d+\W*)?", "", text).rstrip(" .")[:160]
+    if b"%PDF-" in head:
+        return ""
+    if re.search(rb"<(!doctype|html|head|body)", head, re.IGNORECASE):
+        return "its file is a web page, not a PDF."
+    return "its file is empty." if not head else "its file is not a PDF."
 
 
 def fetch(work: Work, keep: set[Path]) -> Path:
@@ -165,15 +173,23 @@ def fetch(work: Work, keep: set[Path]) -> Path:
     if room < 2**20:
         raise fetching.NotFetched("there is no room for it in PAPERS_MIB or on the disk")
     fetching.download(url, part, min(room, LARGEST_MIB * 2**20))
-    _, reason = look(part)
+    known = _found(part)
+    reason = known["reason"] or ("it broke off." if known["notes"] and not _ends(part) else "")
     part.with_suffix(".tag").unlink(missing_ok=True)
     part.with_suffix(".lock").unlink(missing_ok=True)
     if reason:
         part.unlink()
         raise fetching.NotFetched(f"what came is no use, {reason.rstrip('.')}")
-    file.with_suffix(".json").write_text(json.dumps({"fetched": url}))
+    _remember(file.with_suffix(".json"), known | {"fetched": url})
     os.replace(part, file)
     return file
+
+
+def _ends(path: Path) -> bool:
+    """Whether a file has the end of a PDF: one that lacks it came only in part."""
+    with path.open("rb") as data:
+        data.seek(-min(path.stat().st_size, HEAD), os.SEEK_END)
+        return b"%%EOF" in data.read()
 
 
 def make_room(wanted: int, keep: set[Path]) -> int:

@@ -58,14 +58,17 @@ def sheet(
 
 def _fate(plan: Plan, item: Item, size: float) -> list[Flowable]:
     """Whether the paper follows, and if not, why."""
+    more: list[Flowable] = []
     if item.paper:
         version = f", version {item.paper.version}" if item.paper.version else ""
         said = f"The paper follows on the next {item.paper.pages} pages{version}."
+        if item.paper.notes:
+            more = [Paragraph(markup(f"Of its file: {'; '.join(item.paper.notes)}."), style(8 * size))]
     elif item.stub:
         said = f"The paper is not in this bundle: {item.stub}"
     else:
         return []
-    box = Table([[Paragraph(markup(said), style(9 * size, bold=True))]], [INNER],
+    box = Table([[[Paragraph(markup(said), style(9 * size, bold=True)), *more]]], [INNER],
                 style=TableStyle([("BOX", (0, 0), (-1, -1), 0.8, ACCENT)]))  # fmt: skip
     return [box, Spacer(1, 6)]
 
