@@ -22,10 +22,9 @@ ANNOTATION = {"/Type", "/Subtype", "/Rect", "/Contents", "/NM", "/M", "/F", "/AP
               "/IT", "/Vertices", "/InkList", "/Sy", "/Popup", "/Parent", "/IRT", "/RT"}  # fmt: skip
 OTHERS = ("/Popup", "/Parent", "/IRT")  # other annotations of the page
 FILMS = {"/Movie", "/Screen", "/RichMedia", "/3D", "/Sound"}
-# ISO 32000-2, table 201, and what older readers knew. Not all names of an /S: that of a soft mask or group is another.
-ACTIONS = {"/GoTo", "/GoToR", "/GoToE", "/GoToDp", "/Launch", "/Thread", "/URI", "/Sound", "/Movie", "/Hide", "/Named",
-           "/SubmitForm", "/ResetForm", "/ImportData", "/JavaScript", "/SetOCGState", "/Rendition", "/Trans",
-           "/GoTo3DView", "/RichMediaExecute", "/SetState", "/NOP", "/NoOp"}  # fmt: skip
+# What an /S may say below a page: masks, groups, borders, and a colour space that is called so. Any other is an action.
+STYLES = {"/Alpha", "/Luminosity", "/Transparency", "/S", "/D", "/B", "/I", "/U", "/C", "/DeviceGray", "/DeviceRGB",
+          "/DeviceCMYK", "/Pattern"}  # fmt: skip
 # What a drawing may point to outside of the page, or carry along that no viewer draws.
 ASIDE = ("/F", "/FFilter", "/FDecodeParms", "/Ref", "/OPI", "/PieceInfo", "/Metadata", "/AF", "/StructParent",
          "/StructParents", "/Measure", "/PtData")  # fmt: skip
@@ -56,9 +55,9 @@ def web(text: str, base: str = "") -> str:
     except ValueError:
         return ""
     host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or re.search(r'[\s"<>^`{|}%]', host):
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc or not re.fullmatch(r"[A-Za-z0-9._-]+", host):
         return ""
-    return quote(text, safe="%/:?#[]@!$&'()*+,;=~-._")
+    return quote(parts.geturl(), safe="%/:?#[]@!$&'()*+,;=~-._", errors="replace")
 
 
 def _text(value: Any) -> str:
@@ -66,11 +65,11 @@ def _text(value: Any) -> str:
 
 
 def is_action(value: Any) -> bool:
-    """Whether a dictionary is an action, of any kind."""
+    """Whether a dictionary is an action, of any kind: known or not."""
     if not isinstance(value, Dictionary):
         return False
     kind, of = value.get("/S"), value.get("/Type")
-    return of == Name.Action or (isinstance(kind, Name) and str(kind) in ACTIONS) or "/JS" in value
+    return of == Name.Action or (isinstance(kind, Name) and str(kind) not in STYLES) or "/JS" in value
 
 
 def clean_pages(source: Pdf, places: Places, left: Left) -> None:

@@ -99,7 +99,7 @@ def _unfolded(stream: Stream) -> Iterator[int]:
             pieces = _inflate(pieces)
         yield from (len(piece) for piece in pieces)
     elif set(chain) <= INFLATED | OTHERS:
-        yield len(stream.read_bytes())
+        yield len(stream.read_bytes(decode_level=pikepdf.StreamDecodeLevel.specialized))
 
 
 def _inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:

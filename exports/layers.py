@@ -3,6 +3,7 @@
 A document has one configuration in force, so each paper's own is reckoned out and told layer by layer.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from pikepdf import Array, Dictionary, Name, Object, Pdf, Stream, String
@@ -54,14 +55,14 @@ def _known(value: Any, known: set[Any]) -> Array:
     return Array([one for one in listed if isinstance(one, Dictionary) and one.objgen in known])
 
 
-def _off(groups: list[Object], config: Object) -> set[Any]:
+def _off(groups: Sequence[Object], config: Object) -> set[Any]:
     """The layers that are hidden when the file is opened."""
     off = {one.objgen for one in groups} if config.get("/BaseState") == Name.OFF else set()
     off -= {one.objgen for one in _list(config, "/ON") if isinstance(one, Dictionary)}
     return off | {one.objgen for one in _list(config, "/OFF") if isinstance(one, Dictionary)}
 
 
-def _free(groups: list[Object], config: Object) -> set[Any]:
+def _free(groups: Sequence[Object], config: Object) -> set[Any]:
     """The layers that the configuration does not govern, by its intent and theirs: they are always shown."""
     wanted = _intents(config.get("/Intent"))
     if "/All" in wanted:

@@ -109,7 +109,7 @@ def _attachments(source: Pdf, left: Left) -> list[str]:
     """Files of the name tree, of arrays AF, and of annotations, each once."""
     names = source.Root.get("/Names")
     listed = list(leaves(names.get("/EmbeddedFiles"))) if isinstance(names, Dictionary) else []
-    specs = [(key, value) for key, value in listed]
+    specs: list[tuple[Any, Any]] = [(key, value) for key, value in listed]
     specs += [("", one) for one in _array(source.Root.get("/AF"))]
     for page in source.pages:
         specs += [("", one) for one in _array(page.obj.get("/AF"))]
