@@ -52,7 +52,7 @@ def look(path: Path) -> dict[str, Any]:
     except MemoryError:
         reason = MEMORY
     except (pikepdf.PdfError, ValueError, TypeError, RuntimeError, RecursionError, zlib.error) as error:
-        reason = MEMORY if _of_memory(error) else f"its file is broken: {structures.trouble(error)}."
+        reason = MEMORY if _of_memory(error) or _short() else f"its file is broken: {structures.trouble(error)}."
     return {"pages": 0, "reason": reason, "notes": []}
 
 
@@ -75,6 +75,12 @@ def _bound(path: Path) -> tuple[int, list[str]]:
 
 def _of_memory(error: Any) -> bool:
     return "alloc" in str(error) or "memory" in str(error)
+
+
+def _short() -> bool:
+    """Whether memory ran short: qpdf passes over a part that there was no room for, and then misses what was in it."""
+    most = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    return most != resource.RLIM_INFINITY and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > most / 2
 
 
 def _weigh(source: Pdf, most: int) -> None:

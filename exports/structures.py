@@ -71,10 +71,12 @@ def look(source: Pdf, left: Left) -> list[str]:
     _scripts(root, left)
     notes += _attachments(source, left)
     others = [words for key, words in TOLD.items() if key in root]
-    others += [f"{plain(key)} of its catalogue" for key in sorted(root) if key not in SETTLED and key not in TOLD]
+    others += [
+        f"{plain(str(key)[1:])} of its catalogue" for key in sorted(root) if key not in SETTLED and key not in TOLD
+    ]
     names = root.get("/Names")
     if isinstance(names, Dictionary):
-        others += [f"{plain(key)} of its names" for key in sorted(names) if key not in NAMES]
+        others += [f"{plain(str(key)[1:])} of its names" for key in sorted(names) if key not in NAMES]
     for words in sorted(others):
         left.add(words, 0)
     return notes
