@@ -32,8 +32,6 @@ def add(pdf: Pdf, file: Path) -> Added:
     The source is let go, not closed: its streams are read once more when `pdf` is saved, and only they are kept.
     """
     source = Pdf.open(file, suppress_warnings=True)
-    tree = source.Root.get("/Pages")
-    count = tree.get("/Count") if isinstance(tree, Dictionary) else None  # before qpdf corrects it
     left = actions.Left()
     notes = [*_state(source), *structures.look(source, left)]
     _flatten(source)
@@ -43,7 +41,7 @@ def add(pdf: Pdf, file: Path) -> Added:
     actions.clean_pages(source, found, left)
     actions.clean_drawings(source, left)
     added = _copy(pdf, source, found.named, entries, layered)
-    notes += [cut, structures.told(left), *_repaired(source, count)]
+    notes += [cut, structures.told(left), *_repaired(source)]
     added.notes = [note for note in notes if note]
     return added
 
@@ -68,15 +66,13 @@ def _state(source: Pdf) -> list[str]:
     return ["its file is encrypted and opens without a password; it is bound in plain"] if source.is_encrypted else []
 
 
-def _repaired(source: Pdf, count: Any) -> list[str]:
+def _repaired(source: Pdf) -> list[str]:
     """What was mended in reading it; whether something was lost with it, nobody can tell but by the pages."""
     if not (troubles := source.get_warnings()):
         return []
     said = [structures.trouble(one) for one in troubles]
     first = next((one for one in said if one != "file is damaged"), said[0])
     notes = [f"its file was damaged and has been repaired ({first}); something may be missing"]
-    if isinstance(count, int) and count > len(source.pages):
-        notes.append(f"of its {count} pages, {len(source.pages)} are left")
     if empty := [str(i + 1) for i, page in enumerate(source.pages) if page.obj.get("/Contents") is None]:
         notes.append(f"these of its pages are empty: {', '.join(empty[:20])}")
     return notes
