@@ -15,7 +15,7 @@ from exports.places import Places
 PAGE = {"/Type", "/Parent", "/MediaBox", "/CropBox", "/BleedBox", "/TrimBox", "/ArtBox", "/Rotate", "/UserUnit",
         "/Resources", "/Contents", "/Group", "/Annots"}  # fmt: skip
 SHOWN = {"/Link", "/Text", "/FreeText", "/Line", "/Square", "/Circle", "/Polygon", "/PolyLine", "/Highlight",
-         "/Underline", "/Squiggly", "/StrikeOut", "/Caret", "/Stamp", "/Ink", "/Popup"}  # fmt: skip
+         "/Underline", "/Squiggly", "/StrikeOut", "/Caret", "/Stamp", "/Ink", "/Popup", "/Watermark"}  # fmt: skip
 ANNOTATION = {"/Type", "/Subtype", "/Rect", "/Contents", "/NM", "/M", "/F", "/AP", "/AS", "/Border", "/C", "/OC", "/H",
               "/QuadPoints", "/BS", "/BE", "/T", "/CA", "/ca", "/BM", "/Lang", "/CreationDate", "/Subj", "/Open",
               "/Name", "/DA", "/Q", "/RD", "/L", "/LE", "/LL", "/LLE", "/LLO", "/IC", "/CL", "/Cap", "/CP", "/CO",
@@ -28,7 +28,6 @@ STYLES = {"/Alpha", "/Luminosity", "/Transparency", "/S", "/D", "/B", "/I", "/U"
 # What a drawing may point to outside of the page, or carry along that no viewer draws.
 ASIDE = ("/F", "/FFilter", "/FDecodeParms", "/Ref", "/OPI", "/PieceInfo", "/Metadata", "/AF", "/StructParent",
          "/StructParents", "/Measure", "/PtData")  # fmt: skip
-LEVELS = 60  # of objects inside each other, without a reference
 
 
 class Left:
@@ -68,8 +67,9 @@ def is_action(value: Any) -> bool:
     """Whether a dictionary is an action, of any kind: known or not."""
     if not isinstance(value, Dictionary):
         return False
-    kind, of = value.get("/S"), value.get("/Type")
-    return of == Name.Action or (isinstance(kind, Name) and str(kind) not in STYLES) or "/JS" in value
+    kind, script = value.get("/S"), value.get("/JS")
+    known = value.get("/Type") == Name.Action or (isinstance(kind, Name) and str(kind) not in STYLES)
+    return known or isinstance(script, String) or (isinstance(script, Stream) and "/Subtype" not in script)
 
 
 def clean_pages(source: Pdf, places: Places, left: Left) -> None:
@@ -94,9 +94,11 @@ def _cleaned(listed: list[Object], places: Places, base: str, left: Left) -> Ite
         if not isinstance(one, Dictionary):
             continue
         kind = str(one.get("/Subtype"))
-        if kind in FILMS:
-            left.add("films, sounds or 3D views")
         if kind not in SHOWN:
+            if kind != "/FileAttachment":  # told by name
+                left.add(
+                    "films, sounds or 3D views" if kind in FILMS else "fields or marks that the bundle cannot show"
+                )
             continue
         where, address, missed = _target(one, places, base)
         if missed:
@@ -140,41 +142,45 @@ def _unlink(kept: list[Object]) -> None:
 def clean_drawings(source: Pdf, left: Left) -> None:
     """Take out of every object what points outside, runs, or is a file; pages and links have been cleaned before."""
     for one in source.objects:
-        if isinstance(one, Stream) and Name.PS in (one.get("/Subtype"), one.get("/Subtype2")):
-            one.write(b"")
-            for key in set(one.keys()) - {"/Length"}:
-                del one[key]
-            one.Type, one.Subtype, one.BBox = Name.XObject, Name.Form, Array([0, 0, 0, 0])
-            left.add("drawings in PostScript")
         if isinstance(one, Stream):
-            if "/F" in one or "/Ref" in one:
-                left.add("drawings that lie in another file")
-            if "/AF" in one:
-                left.add("files of drawings", len(one.AF) if isinstance(one.AF, Array) else 1)
-            for key in ASIDE:
-                if key in one:
-                    del one[key]
-        _strip(one, 0)
+            _clean_stream(one, left)
+        _strip(one)
 
 
-def _strip(value: Any, level: int) -> None:
-    """Look through one object; what it refers to has its own turn."""
+def _clean_stream(one: Stream, left: Left) -> None:
+    if Name.PS in (one.get("/Subtype"), one.get("/Subtype2")):
+        one.write(b"")
+        for key in set(one.keys()) - {"/Length"}:
+            del one[key]
+        one.Type, one.Subtype, one.BBox = Name.XObject, Name.Form, Array([0, 0, 0, 0])
+        left.add("drawings in PostScript")
+    if "/F" in one or "/Ref" in one:
+        left.add("drawings that lie in another file")
+    if "/AF" in one:
+        left.add("files of drawings", len(one.AF) if isinstance(one.AF, Array) else 1)
+    for key in ASIDE:
+        if key in one:
+            del one[key]
+
+
+def _strip(value: Any) -> None:
+    """Look through one object; what it refers to has its own turn. qpdf reads none that is nested 500 deep."""
     if isinstance(value, Dictionary | Stream):
         for key in list(value.keys()):
             inner = value.get(key)
             if _runs(inner):
                 del value[key]
-            elif level < LEVELS and _holds(inner):
-                _strip(inner, level + 1)
+            elif _is_inside(inner):
+                _strip(inner)
     elif isinstance(value, Array):
         for i, inner in enumerate(value):
             if _runs(inner):
                 value[i] = None
-            elif level < LEVELS and _holds(inner):
-                _strip(inner, level + 1)
+            elif _is_inside(inner):
+                _strip(inner)
 
 
-def _holds(value: Any) -> bool:
+def _is_inside(value: Any) -> bool:
     return isinstance(value, Dictionary | Array) and not value.is_indirect
 
 
@@ -185,4 +191,5 @@ def _runs(value: Any) -> bool:
     if is_action(value):
         address = _text(value.get("/URI"))
         return set(value.keys()) != {"/S", "/URI"} or value.S != Name.URI or not address or address != web(address)
-    return value.get("/Type") in (Name.Filespec, Name.F) or "/EF" in value
+    files = value.get("/EF")  # a font may be called so, too
+    return value.get("/Type") in (Name.Filespec, Name.F) or (isinstance(files, Dictionary) and "/Subtype" not in files)

@@ -51,7 +51,7 @@ def look(path: Path) -> dict[str, Any]:
         reason = "its file is encrypted."
     except MemoryError:
         reason = MEMORY
-    except (pikepdf.PdfError, ValueError, TypeError, RuntimeError, RecursionError, zlib.error) as error:
+    except Exception as error:  # whatever a file can do to the code that reads it
         reason = MEMORY if _of_memory(error) or _short() else f"its file is broken: {structures.trouble(error)}."
     return {"pages": 0, "reason": reason, "notes": []}
 

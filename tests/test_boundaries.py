@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 APPS = ("catalog", "jobs", "reproductions", "exports", "readers")
 DJANGO, TORCH = {"django", "celery"}, {"torch", "triton"}
 PURE = ["reproductions.spec", "reproductions.metrics", "reproductions.parameters", "reproductions.plots"]
+# What opens somebody else's PDF, in a process with little memory
+PDF = [f"exports.{name}" for name in ("examine", "paper_pages", "actions", "layers", "places", "structures")]
 
 
 def modules(folder: str) -> list[str]:
@@ -24,7 +26,7 @@ def modules(folder: str) -> list[str]:
 def bare(module: str) -> bool:
     """Whether a module belongs to the side without Django."""
     names = ("kernels", "reproductions.papers", "reproductions.lab", "reproductions.terminal", "reproductions.__main__")
-    return module.startswith(names) or module in PURE or module in ("reproductions", "jobs", "jobs.leash")
+    return module.startswith(names) or module in PURE + PDF or module in ("reproductions", "jobs", "jobs.leash")
 
 
 ALL = [m for folder in ("kernels", *APPS, "config") for m in modules(folder)]

@@ -14,7 +14,7 @@ NEVER = {"/AA", "/PA", "/OpenAction", "/JS", "/JavaScript", "/XFA", "/AcroForm",
          "/Ref", "/OPI", "/PieceInfo", "/RichMediaContent", "/3DD", "/Movie", "/StructTreeRoot", "/Renditions",
          "/Win", "/Mac", "/Unix", "/Next", "/IsMap", "/Perms", "/FFilter", "/Launch", "/Thread"}  # fmt: skip
 ANNOTATIONS = {"/Link", "/Text", "/FreeText", "/Line", "/Square", "/Circle", "/Polygon", "/PolyLine", "/Highlight",
-               "/Underline", "/Squiggly", "/StrikeOut", "/Caret", "/Stamp", "/Ink", "/Popup"}  # fmt: skip
+               "/Underline", "/Squiggly", "/StrikeOut", "/Caret", "/Stamp", "/Ink", "/Popup", "/Watermark"}  # fmt: skip
 WEB = re.compile(r"https?://[A-Za-z0-9._-]+(:[0-9]+)?([/?#][!-~]*)?")
 DRAWN = {"/Alpha", "/Luminosity", "/Transparency", "/D", "/r"}  # masks, groups, page labels
 CANARY = "PLANTED"

@@ -50,6 +50,8 @@ class Command(BaseCommand):
         for work in made.told["works"]:
             if work["stub"]:
                 self.stdout.write(f"{work['work']}: {work['stub']}")
+            if work["paper"] and work["paper"]["notes"]:
+                self.stdout.write(f"{work['work']}: bound; {'; '.join(work['paper']['notes'])}")
 
     def copy(self, made: bundle_store.Made, file: Path) -> None:
         """Both files, each as a whole or not at all."""
