@@ -16,10 +16,10 @@ import urllib3
 from django.conf import settings
 from django.utils import timezone
 from lxml import etree
-from requests.adapters import HTTPAdapter
 
 from catalog.arxiv_gate import ArxivFailed, check_frozen, freeze, turn
 from catalog.models import ArxivAnswer
+from config import outgoing
 from config.http import whole_number
 
 USER_AGENT = "Claimcheck/0.1 (a self-hosted list of papers; python-requests)"
@@ -41,6 +41,7 @@ class _Again(Exception):
 def session(patience_s: float) -> requests.Session:
     """A session that waits for the turn of each request, up to `patience_s`; ArxivFailed says why it gave up."""
     made = requests.Session()
+    made.trust_env = False  # no proxy, and no password for a site, of the environment
     made.mount("https://", Polite(patience_s))
     made.mount("http://", Polite(patience_s))
     made.max_redirects = 3
@@ -53,11 +54,11 @@ def gap_s(url: str) -> float:
     return max(ARXIV_GAP_S, settings.ARXIV_GAP_S) if host.endswith("arxiv.org") else settings.ARXIV_GAP_S
 
 
-class Polite(HTTPAdapter):
-    """One connection at a time, paced with all other processes."""
+class Polite(outgoing.Guarded):
+    """One connection at a time, to the public web or the operator's own mirror, paced with all other processes."""
 
     def __init__(self, patience_s: float) -> None:
-        super().__init__(max_retries=0)
+        super().__init__(outgoing.named(settings.ARXIV_API_URL, settings.ARXIV_OAI_URL), max_retries=0)
         self.patience_s = patience_s
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -84,7 +85,9 @@ class Polite(HTTPAdapter):
             try:
                 answer = super().send(request, *args, **kwargs)
                 body = _read(answer)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            except outgoing.NotPublic as refused:
+                raise ArxivFailed(f"arXiv's answer leads elsewhere: {refused}") from None
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, outgoing.NoAnswer) as error:
                 held.pause_s = later_s
                 raise _Again(_cause(error)) from None
             status = answer.status_code

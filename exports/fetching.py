@@ -1,21 +1,17 @@
-"""Fetching papers: politely, resumably, never from a machine that is not on the public internet.
+"""Fetching papers: politely, resumably, never from a machine that is not on the public internet (config.outgoing).
 
-arXiv is asked at export.arxiv.org, in the same line as for metadata (`catalog.arxiv_gate`); others wait there too. A
-name is looked up once and the connection goes to the address that was checked, so a later answer changes nothing.
+arXiv is asked at export.arxiv.org, in the same line as for metadata (`catalog.arxiv_gate`); others wait there too.
 """
 
 import contextlib
 import fcntl
-import ipaddress
 import json
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-import certifi
 import urllib3
 from django.conf import settings
 from django.utils import timezone
@@ -23,17 +19,12 @@ from django.utils import timezone
 from catalog.arxiv_gate import check_frozen, freeze, turn
 from catalog.arxiv_http import PATIENT_S, TIMEOUT_S, USER_AGENT, gap_s, retry_after_s
 from catalog.models import Work
+from config import outgoing
 from config.http import whole_number
 
 HOPS, TRIES = 5, 4
 WHOLE_S = 150  # of one answer, less than the gate's lease; what has come by then is kept
 PIECE = 64 * 1024
-PORTS = {"http": 80, "https": 443}
-SPECIAL = [ipaddress.ip_network(text) for text in (
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-    "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-    "224.0.0.0/3", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]  # fmt: skip
-PUBLIC6 = ipaddress.ip_network("2000::/3")  # all else of IPv6 is local, mapped, translated or unassigned
 
 
 class NotFetched(Exception):
@@ -68,89 +59,6 @@ def address(work: Work) -> str:
     raise NotFetched("no address of a PDF is known")
 
 
-def public(text: str) -> bool:
-    """Whether an address is one of the public internet."""
-    try:
-        found = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    if found.version == 6 and (found.scope_id or found not in PUBLIC6):
-        return False
-    return not any(found in network for network in SPECIAL if network.version == found.version)
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """Every address of a name."""
-    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-
-
-def checked_addresses(host: str, port: int) -> list[str]:
-    """The addresses of a name, if all are public; NotFetched otherwise. The tests' own server is let through."""
-    try:
-        found = resolve(host.strip("[]"), port)
-    except (OSError, UnicodeError):
-        raise _Again(f"{host} has no address") from None
-    if f"{host}:{port}" == settings.FETCH_TEST_SERVER:
-        return found
-    if refused := [one for one in found if not public(one)]:
-        raise NotFetched(f"{host} leads to {refused[0]}, which is no public address")
-    return found
-
-
-def checked_url(url: str) -> str:
-    """The address to ask: of the web, at its usual port, without a name and password; arXiv's mirror for programs."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or PORTS.get(parts.scheme, 0)
-    except ValueError:
-        raise NotFetched("its address cannot be read") from None
-    host = parts.hostname or ""
-    if parts.scheme not in PORTS or not host or parts.username is not None or parts.password is not None:
-        raise NotFetched(f"{parts.scheme or 'no scheme'}: only plain http and https addresses are asked")
-    if port != PORTS[parts.scheme] and f"{host}:{port}" != settings.FETCH_TEST_SERVER:
-        raise NotFetched(f"port {port} of {host}: only the web's own ports are asked")
-    if host in ("arxiv.org", "www.arxiv.org"):
-        return urlunsplit(("https", "export.arxiv.org", parts.path, parts.query, ""))
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, parts.query, ""))
-
-
-class _Checked:
-    """A connection that goes to an address that was checked, whatever the name says a moment later."""
-
-    def _new_conn(self: Any) -> socket.socket:
-        for found in checked_addresses(self.host, self.port):
-            try:
-                made = socket.create_connection((found, self.port), TIMEOUT_S[0])
-            except OSError as error:
-                trouble = error
-                continue
-            made.settimeout(TIMEOUT_S[1])
-            return made
-        raise _Again(f"{self.host} does not answer: {trouble.strerror or 'too slow'}")
-
-
-class _Http(_Checked, urllib3.connection.HTTPConnection):
-    pass
-
-
-class _Https(_Checked, urllib3.connection.HTTPSConnection):
-    pass
-
-
-class _HttpPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Http
-
-
-class _HttpsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Https
-
-
-def _client() -> urllib3.PoolManager:
-    made = urllib3.PoolManager(num_pools=1, ca_certs=certifi.where(), retries=False)
-    made.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
-    return made
-
-
 def download(url: str, part: Path, largest: int) -> None:
     """The whole of an address into `part`, going on where an earlier try stopped. NotFetched or ArxivFailed if not."""
     with _alone(part):
@@ -173,14 +81,33 @@ def _alone(part: Path) -> Iterator[None]:
         yield
 
 
+def _trusted(url: str) -> frozenset[str]:
+    """Sites that are asked wherever they are: where the operator says that arXiv's PDFs lie, for those alone."""
+    ours = url.startswith(f"{settings.ARXIV_PDF_URL}/")
+    return outgoing.named(*([settings.ARXIV_PDF_URL] if ours else []))
+
+
+def checked_url(url: str, trusted: frozenset[str] = frozenset()) -> str:
+    """The address to ask, at arXiv that of its mirror for programs; NotFetched if it may not be asked."""
+    try:
+        url = outgoing.checked_url(url, trusted)
+    except outgoing.NotPublic as refused:
+        raise NotFetched(str(refused)) from None
+    parts = urlsplit(url)
+    if parts.hostname in ("arxiv.org", "www.arxiv.org"):
+        return urlunsplit(("https", "export.arxiv.org", parts.path, parts.query, ""))
+    return url
+
+
 def _follow(url: str, part: Path, largest: int, tried: int) -> None:
     """Ask, and where it leads elsewhere ask there; each step is checked and waits its turn."""
+    trusted = _trusted(url)
     for _ in range(HOPS):
-        url = checked_url(url)
+        url = checked_url(url, trusted)
         check_frozen()
         with turn(gap_s(url), PATIENT_S) as held:
             calm_s, held.pause_s = held.pause_s, held.pause_s * 2 ** (tried + 1)  # kept if this fails
-            client = _client()
+            client = outgoing.client(trusted)
             try:
                 target = _ask(client, url, part, largest, held)
             finally:
@@ -208,6 +135,10 @@ def _ask(client: Any, url: str, part: Path, largest: int, held: Any) -> str:
             _write(answer, url, part, largest, begin if answer.status == 206 else 0)
         finally:
             answer.close()
+    except outgoing.NotPublic as refused:
+        raise NotFetched(str(refused)) from None
+    except outgoing.NoAnswer as silent:
+        raise _Again(str(silent)) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise _Again(f"{urlsplit(url).hostname}: {type(error).__name__}") from None
     return ""

@@ -51,6 +51,7 @@ class Arxiv:
     page: int = 2000
     seen: list[Seen] = field(default_factory=list)
     address: str = ""
+    moved_to: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -128,6 +129,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, text[: text.index("<entry>")] + "</feed>")
         elif fault == "moved":
             self.send(301, "", {"Location": f"{self.arxiv.address}{self.path}&moved=1"})
+        elif fault == "elsewhere":
+            self.send(302, "", {"Location": self.arxiv.moved_to})
         elif fault == "bad-request":
             entry = "<id>http://arxiv.org/api/errors#x</id><title>Error</title><summary>incorrect id format</summary>"
             self.send(400, f"{ATOM}<entry>{entry}</entry></feed>")

@@ -8,6 +8,7 @@ from django.core.management import call_command
 
 from catalog.arxiv_gate import Frozen
 from catalog.models import ArxivGate, Work
+from config import outgoing
 from exports import bundle_plan, fetching, papers
 from exports.fetching import NotFetched
 from tests.exports import made_papers as made
@@ -79,7 +80,7 @@ def test_a_redirect_leads_nowhere_else(server, part, target):
 
 def test_a_name_is_looked_up_once_and_the_checked_address_is_asked(server, part, monkeypatch):
     answers, asked = [["93.184.216.34"], ["127.0.0.1"]] * 9, []
-    monkeypatch.setattr(fetching, "resolve", lambda host, port: answers.pop(0))
+    monkeypatch.setattr(outgoing, "resolve", lambda host, port: answers.pop(0))
     monkeypatch.setattr(socket, "create_connection", lambda address, *more: asked.append(address) or _fail())
     with pytest.raises(NotFetched, match="127.0.0.1, which is no public address"):
         fetching.download("http://rebinding.example/x.pdf", part, LARGEST)
@@ -87,7 +88,7 @@ def test_a_name_is_looked_up_once_and_the_checked_address_is_asked(server, part,
 
 
 def test_one_private_address_among_others_is_enough_to_refuse(server, part, monkeypatch):
-    monkeypatch.setattr(fetching, "resolve", lambda host, port: ["93.184.216.34", "10.0.0.1"])
+    monkeypatch.setattr(outgoing, "resolve", lambda host, port: ["93.184.216.34", "10.0.0.1"])
     monkeypatch.setattr(socket, "create_connection", _never)
     with pytest.raises(NotFetched, match="10.0.0.1"):
         fetching.download("https://mixed.example/x.pdf", part, LARGEST)
