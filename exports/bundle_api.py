@@ -1,5 +1,6 @@
 """PDF bundles as JSON: which there are, ask for one, follow and cancel the job that makes it."""
 
+import datetime
 from typing import Any, Literal
 
 from django.core.exceptions import PermissionDenied
@@ -24,8 +25,9 @@ class BundleOut(Schema):
 
     name: str
     kind: str = Field(description="report, public or private")
-    query: str
-    selection: str = Field(description="the query in words")
+    query: str | None = Field(description="as it was asked for; null for all but those who did, and operators")
+    selection: str = Field(description="which works, in words that tell nothing of who asked")
+    made_at: datetime.datetime
     pages: int
     size: int = Field(description="bytes")
     sha256: str
@@ -42,7 +44,8 @@ class BundleOut(Schema):
             name: request.build_absolute_uri(reverse("bundle-file", args=[made.name, ending]))
             for name, ending in (("pdf", "pdf"), ("manifest", "json"))
         }
-        told = {name: made.told[name] for name in ("kind", "query", "selection", "pages")}
+        told = {name: made.told[name] for name in ("kind", "selection", "pages")}
+        told |= {"query": bundle_store.query_of(made, request.user), "made_at": made.made}
         files = {"name": made.name, "size": made.size, "sha256": made.sha256}
         return files | told | {"works": counts["works"], "papers": counts["papers"]} | addresses
 
@@ -116,7 +119,8 @@ def cancel_bundle_job(request: ApiRequest, job_id: int) -> dict:
 
 
 def _told(job: Job, request: HttpRequest) -> dict[str, Any]:
-    told = {name: getattr(job, name) for name in ("status", "stage", "done", "total", "reason")}
+    told = {name: getattr(job, name) for name in ("status", "stage", "done", "total")}
+    told["reason"] = job.reason if is_of(request, job) else ""  # it may say again what was asked for
     made = bundle_store.made(bundles.made_by(job.pk)) if job.status == Job.Status.FINISHED else None
     shown = BundleOut.of(made, request) if made and bundle_store.may_have(request.user, made) else None
     return {"job": job.pk} | told | {"bundle": shown}

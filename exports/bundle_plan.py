@@ -22,8 +22,9 @@ from reproductions.spec import NEEDS
 
 REPORT, PUBLIC, PRIVATE = KINDS = ("report", "public", "private")
 TITLES = {REPORT: "Report", PUBLIC: "Papers and report", PRIVATE: "Papers and report, private copy"}
-LAYOUT = 1  # raised when the same data is drawn otherwise
+LAYOUT = 2  # raised when the same data is drawn otherwise
 PLOT_FONT = "DejaVu Sans"
+OWN_WORDS = ("q", "author", "collection")  # of a selection, what somebody typed or keeps: told to nobody else
 
 
 class NotUnderstood(ValueError):
@@ -107,7 +108,9 @@ class Group:
 
 @dataclass
 class Plan:
-    """A bundle before it is drawn. `owner`: the account that alone may have it, since it shows a private collection."""
+    """A bundle before it is drawn. `owner`: the account that alone may have it, since it shows a collection that is
+    not everybody's. `query` is what was typed, which the bundle does not show; `selection` is what it says of it.
+    """
 
     kind: str
     query: str
@@ -119,7 +122,8 @@ class Plan:
     @property
     def digest(self) -> str:
         """SHA-256 of all that the bundle shows, and of how it is drawn."""
-        told = json.dumps([LAYOUT, asdict(self)], sort_keys=True, ensure_ascii=False)
+        shown = {name: value for name, value in asdict(self).items() if name != "query"}
+        told = json.dumps([LAYOUT, shown], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(told.encode()).hexdigest()
 
     @property
@@ -198,17 +202,22 @@ def _order(listing: Listing) -> tuple[list[int], list[tuple[str, list[int]]]]:
 
 
 def _said(selection: Selection) -> str:
-    """The selection in words."""
-    said = [f"“{selection.q.strip()}”"] if selection.q.strip() else []
-    said += [f"{name}: {value}" for name, value in sorted(selection.filters.items())]
+    """The selection in words that anybody may read: facets of the list as they are, what is somebody's own unnamed."""
+    own = [name for name in OWN_WORDS if (selection.q.strip() if name == "q" else name in selection.filters)]
+    said = [{"q": "words", "author": "an author", "collection": "a collection"}[name] for name in own]
+    said = [f"chosen by {' and '.join(said)}"] if said else []
+    said += [f"{name}: {value}" for name, value in sorted(selection.filters.items()) if name not in OWN_WORDS]
     if selection.sort:
         said.append(f"order: {selection.sort}")
     return "; ".join(said) or "the whole list"
 
 
 def _owner(selection: Selection, user: Any) -> int | None:
-    value = selection.filters.get("collection")
-    return user.pk if value and user and collection_of(value) is None else None
+    """Whose a bundle of a collection is: everybody's (None) only if the collection is."""
+    found = collection_of(selection.filters.get("collection", ""), user)
+    if found is None or found.visibility == "public":
+        return None
+    return user.pk if user else found.owner_id
 
 
 def _item(work: Work, reproduction: Reproduction | None) -> Item:
@@ -302,7 +311,9 @@ def _plots(reproduction: Reproduction | None) -> list[dict[str, Any]]:
 
 
 def manifest(made: Plan, **more: Any) -> dict[str, Any]:
-    """What the bundle says of itself, for machines: each work and what became of it. No time: it is stable."""
+    """What the bundle says of itself, for machines: each work and what became of it. No time: it is stable; and not
+    what somebody typed to get it: whoever may have the bundle reads this.
+    """
     works = [
         {
             "work": item.slug,
@@ -320,7 +331,7 @@ def manifest(made: Plan, **more: Any) -> dict[str, Any]:
         "bundle": made.name,
         "kind": made.kind,
         "digest": made.digest,
-        "query": made.query,
+        "layout": LAYOUT,
         "owner": made.owner,
         "selection": made.selection,
         "software": "Claimcheck",

@@ -1,5 +1,9 @@
-"""Bundles as files in DATA_DIR/bundles: NAME.pdf, its manifest NAME.json and NAME.sha256; the least used go first."""
+"""Bundles as files in DATA_DIR/bundles: NAME.pdf, its manifest NAME.json and NAME.sha256; the least used go first.
 
+NAME.asked holds who asked for it by which query, a line each: [account, query]. It is told to them and to operators.
+"""
+
+import datetime
 import hashlib
 import json
 import os
@@ -31,6 +35,11 @@ class Made:
     def kind(self) -> str:
         """report, public or private."""
         return self.told["kind"]
+
+    @property
+    def made(self) -> datetime.datetime:
+        """When."""
+        return datetime.datetime.fromtimestamp(self.made_at, datetime.UTC)
 
     @property
     def file(self) -> Path:
@@ -66,11 +75,39 @@ def seen_by(user: Any) -> list[Made]:
 
 
 def may_have(user: Any, bundle: Made) -> bool:
-    """Private ones are the operators'; those of a private collection its owner's and the operators'."""
+    """Private ones are the operators'; those of a private collection its owner's and the operators'.
+
+    Those that an earlier version made show the query on their cover: they are the operators' too, if there was one.
+    """
     if user.is_staff:
         return True
+    if bundle.told.get("query"):
+        return False
     owner = bundle.told.get("owner")
     return bundle.kind != PRIVATE and (owner is None or owner == user.pk)
+
+
+def note_asked(bundle: Made, user: Any, query: str) -> None:
+    """Keep by which query somebody asked for a bundle, the first time."""
+    if user.pk not in dict(_asked(bundle)):
+        with bundle.file.with_suffix(".asked").open("a", encoding="utf-8") as file:
+            file.write(json.dumps([user.pk, query]) + "\n")
+
+
+def query_of(bundle: Made, user: Any) -> str | None:
+    """The query as this visitor typed it, an operator also as another did; None for everybody else."""
+    asked = _asked(bundle)
+    own = [query for pk, query in asked if pk == user.pk]
+    others = [query for _, query in asked] or [bundle.told.get("query", "")]
+    return own[0] if own else others[0] if user.is_staff else None
+
+
+def _asked(bundle: Made) -> list[tuple[int, str]]:
+    try:
+        lines = bundle.file.with_suffix(".asked").read_text(encoding="utf-8").splitlines()
+        return [(pk, query) for pk, query in map(json.loads, lines)]
+    except (OSError, ValueError):
+        return []
 
 
 def make(plan: Plan, progress: Progress) -> Made:
@@ -102,7 +139,7 @@ def make_room(keep: str) -> None:
             return
         if path.stem != keep:
             total -= sizes[path].st_size
-            for ending in (".json", ".sha256", ".pdf"):
+            for ending in (".json", ".sha256", ".asked", ".pdf"):
                 path.with_suffix(ending).unlink(missing_ok=True)
 
 

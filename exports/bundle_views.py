@@ -43,7 +43,7 @@ def _ask(request: HttpRequest) -> HttpResponse:
 def _page(request: HttpRequest, *, query: str, kind: str = REPORT, error: str = "", status: int = 200) -> HttpResponse:
     may = [k for k in WHAT if k != PRIVATE or request.user.is_staff]
     context = {
-        "made": bundle_store.seen_by(request.user),
+        "made": [(one, bundle_store.query_of(one, request.user)) for one in bundle_store.seen_by(request.user)],
         "kinds": [(name, WHAT[name], name == kind) for name in may],
         "query": query,
         "error": error,
@@ -62,5 +62,6 @@ def bundle_file(request: HttpRequest, name: str, ending: str) -> HttpResponseBas
             return redirect_to_login(request.get_full_path())
         raise PermissionDenied("this bundle is not yours to have")
     if ending == "json":
-        return HttpResponse(found.file.with_suffix(".json").read_bytes(), content_type="application/json")
+        text = found.file.with_suffix(".json").read_bytes()
+        return HttpResponse(text, content_type="application/json", headers={"Cache-Control": "private, no-cache"})
     return ranges.serve(request, found.file, found.sha256, "application/pdf")

@@ -73,9 +73,10 @@ def ask(kind: str, query: str, user: Any, *, fetch: bool = False) -> Made | Job:
         raise PermissionDenied("private bundles and fetching papers are for operators only")
     made = bundle_plan.plan(kind, query, user)
     if kind == REPORT and (found := bundle_store.made(made.name)):
+        bundle_store.note_asked(found, user, query)
         return found
     arguments = ["--kind", kind, "--query", query]
-    arguments += ["--user", str(user.pk)] if made.owner else []
+    arguments += [f"--user={user.pk}"]  # so that each has a job of his own, whose query nobody else is told
     arguments += ["--fetch"] if fetch else []
     return services.enqueue_once(
         kind="bundle", device="control", time_limit_s=TIME_LIMIT_S, user=user, arguments=arguments

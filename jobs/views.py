@@ -94,6 +94,8 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
     context: dict = {"job": found, "title": title, "address": address, "mine": mine}
     if mine:
         context["log"] = found.log[-LOG_SHOWN:]
+    else:
+        found.reason = ""  # it may say again what was asked for
     if found.status == Job.Status.QUEUED:
         context |= {"ahead": queue.position(found), "waits": queue.waiting_s(found)}
     partial = context["partial"] = bool(request.htmx and not request.htmx.history_restore_request)

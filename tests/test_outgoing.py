@@ -27,7 +27,8 @@ MAY = {
     "jobs/management/commands/up.py": "whether our own port is free",
     "jobs/leash.py": "no connection: switches the loopback of a namespace on",
 }
-NAMES_ITSELF = {"jobs/node.py", "jobs/sweep.py", "jobs/management/commands/worker.py", "jobs/management/commands/control.py"}  # fmt: skip
+NAMES_ITSELF = {"jobs/node.py", "jobs/sweep.py", "jobs/management/commands/worker.py",
+                "jobs/management/commands/control.py"}  # fmt: skip
 
 
 def sources():
@@ -101,7 +102,7 @@ INSIDE = ["http://127.0.0.1:{}/x", "http://localhost:{}/x", "http://[::ffff:127.
 
 @pytest.mark.parametrize("target", INSIDE)
 def test_where_arxiv_leads_is_held_to_the_guard(arxiv, target):
-    """Metadata and licences alike: both redirects come from a server that the operator named, to one that nobody did."""
+    """Metadata and licences alike: the operator named the server that redirects, and nobody the one it leads to."""
     with Counting() as inside:
         arxiv.moved_to = target.format(inside.port)
         for ask in (

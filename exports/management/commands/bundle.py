@@ -24,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("--kind", default="report", choices=bundle_plan.KINDS)
         parser.add_argument("-o", dest="file", type=Path, metavar="FILE.pdf", help="write it here, and FILE.json")
         parser.add_argument("--fetch", action="store_true", help="get papers that are not here, politely")
-        parser.add_argument("--user", type=int, help="number of the account whose collections the query may name")
+        parser.add_argument("--user", type=int, help="number of the account that asks: its collections may be named")
         parser.add_argument("--folder", type=Path, help="write progress.json and bundle.json here")
 
     def handle(self, *args, **options) -> None:
@@ -35,6 +35,8 @@ class Command(BaseCommand):
             plan = bundle_plan.plan(options["kind"], options["query"], user)
             papers.put_in(plan, papers.fetch if options["fetch"] else None, self.progress)
             made = bundle_store.make(plan, self.progress)
+            if user:
+                bundle_store.note_asked(made, user, options["query"])
             if options["file"]:
                 self.copy(made, options["file"])
         except bundle_plan.NotUnderstood as error:
