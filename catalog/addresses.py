@@ -4,6 +4,7 @@ import re
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from catalog import arxiv_ids
+from config.text import clean_link
 
 MIRROR = re.compile(r"/(?:abs|pdf|html|papers|paper/arxiv|arxiv)/(?P<rest>[^/?#].*)", re.IGNORECASE)
 MIRRORS = ("ar5iv.org", "alphaxiv.org", "huggingface.co", "hf.co")
@@ -19,7 +20,9 @@ LOOKS_LIKE_HOST = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?(?:/|$)", re.I
 
 
 def web(text: str) -> str | None:
-    """The address as it can be opened, or None for what does not lead to the web: anchors, files, mail, nothing."""
+    """The address as it can be opened, without a name and password, or None for what does not lead to the web: anchors,
+    files, mail, nothing.
+    """
     text = "".join(text.split())
     if text.startswith("//"):
         text = f"https:{text}"
@@ -27,10 +30,7 @@ def web(text: str) -> str | None:
         text = f"https://{text}"
     if not re.match(r"https?://[^/?#\s]", text, re.IGNORECASE):
         return None
-    try:
-        return text if urlsplit(text).hostname else None
-    except ValueError:
-        return None
+    return clean_link(text) or None
 
 
 def key(url: str) -> str:

@@ -14,6 +14,7 @@ from lxml import etree
 from catalog import arxiv_http, arxiv_ids
 from catalog.arxiv_gate import ArxivFailed
 from catalog.arxiv_http import PATIENT_S
+from config.text import clean_link, cleaned
 
 PAGE = 100  # works a request
 OAI = "{http://www.openarchives.org/OAI/2.0/}"
@@ -86,11 +87,11 @@ def _found(result: arxiv.Result) -> Found | None:
         abstract=_line(result.summary),
         published=result.published.date(),
         updated=result.updated,
-        primary=result.primary_category,
-        categories=tuple(result.categories),
+        primary=_line(result.primary_category),
+        categories=tuple(map(_line, result.categories)),
         comment=_line(result.comment or ""),
         journal_ref=_line(result.journal_ref or ""),
-        doi=next(iter((result.doi or "").split()), ""),
+        doi=next(iter(_line(result.doi or "").split()), ""),
     )
 
 
@@ -110,8 +111,9 @@ def licence(arxiv_id: str, patience_s: float = PATIENT_S) -> str:
     problem = root.find(f"{OAI}error")
     if problem is not None and problem.get("code") != "idDoesNotExist":
         raise ArxivFailed(f"arXiv's OAI-PMH says: {problem.get('code')}: {_line(problem.text or '')[:200]}")
-    return (root.findtext(f".//{RECORD}license") or "").strip()[:200]
+    stated = clean_link(root.findtext(f".//{RECORD}license") or "")
+    return stated if len(stated) <= 200 else ""
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(cleaned(text).split())

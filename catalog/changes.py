@@ -11,11 +11,13 @@ from pydantic import AfterValidator, StringConstraints, field_validator
 
 from catalog.models import Claim, Link
 from config.rest import Change, Line, Prose
+from config.text import plain_link
 
 DATE = re.compile(r"\d{4}(-\d\d){0,2}")
 
 
 def _web_address(text: str) -> str:
+    text = plain_link(text)
     try:
         URLValidator(schemes=["http", "https"])(text)
     except ValidationError:

@@ -7,11 +7,13 @@ each change has a before and an after. Pages, the admin, the API and imports wri
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 
 from catalog import index
 from catalog.models import Author, Authorship, Category, Claim, Entry, Link, Topic, Work
+from config.text import NotPlain, visible
 
 BATCH = 500
 WAS = "as it was"  # the reason of a record that notes what a row was before its first change
@@ -158,7 +160,10 @@ def _chunks(rows: list[Any]) -> Iterator[list[Any]]:
 
 def _set_authors(work: Work, names: list[str]) -> None:
     work.authorships.all().delete()
-    authors = [Author.objects.get_or_create(name=name)[0] for name in names]
+    try:
+        authors = [Author.objects.get_or_create(name=visible(name))[0] for name in names]
+    except NotPlain as error:
+        raise ValidationError(f"authors: {error}") from None
     Authorship.objects.bulk_create(Authorship(work=work, author=a, position=i) for i, a in enumerate(authors))
 
 

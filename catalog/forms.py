@@ -10,19 +10,13 @@ from django.utils.text import slugify
 from catalog import arxiv_ids, curation
 from catalog.changes import MONTH, read_date
 from catalog.models import Claim, Entry, Link, Work
+from config.told import Visible, Web
 
 UNDATED = (datetime.date(1, 1, 1), Work.Precision.NONE)
 LONG = forms.Textarea(attrs={"rows": 3})
 
 
-class Web(forms.URLField):
-    """An address; https where none is said."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(max_length=400, assume_scheme="https", **options)
-
-
-class Curated(forms.ModelForm):
+class Curated(Visible, forms.ModelForm):
     """A form whose change is somebody's, perhaps with a reason."""
 
     reason = forms.CharField(max_length=100, required=False, label="Why", help_text="for the history; may stay empty")

@@ -15,6 +15,7 @@ from catalog import imports
 from catalog.editing import for_curators
 from catalog.models import ListImport
 from config.http import UserRequest, whole_number
+from config.text import cleaned
 
 LIMIT = 5 * 1024 * 1024
 PAGE = 200
@@ -38,7 +39,7 @@ def upload(request: UserRequest) -> HttpResponse:
         except Refused as refused:
             error = str(refused)
         else:
-            name = str(getattr(file, "name", ""))[-200:]
+            name = cleaned(str(getattr(file, "name", "")))[-200:]
             digest = imports.plan(text).digest
             found = ListImport.objects.create(name=name, text=text, digest=digest, user=request.user)
             return redirect("import-preview", pk=found.pk)

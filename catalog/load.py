@@ -16,6 +16,7 @@ from django.db import models, transaction
 
 from catalog import index
 from catalog.models import Author, Authorship, Category, Claim, Entry, Link, SearchVersion, Topic, Work
+from config.text import NotPlain, plain_link, visible
 
 DATA = Path(__file__).resolve().parent / "data"
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, ten times as fast, where the wheel has it
@@ -23,6 +24,7 @@ WORK_FIELDS = ("title", "kind", "arxiv_id", "doi", "url", "venue", "authors_comp
                "metadata_source")  # fmt: skip
 CLAIM_FIELDS = ("statement", "metric", "direction", "value", "unit", "conditions", "place", "source", "verified",
                 "needs")  # fmt: skip
+LINKS = ("url", "source")
 ENTRY_FIELDS = ("month", "tag", "bold", "title", "highlights", "stars")
 
 
@@ -50,7 +52,25 @@ def _read(path: Path) -> dict:
         raise BadData(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise BadData(f"{path.name}: expected a mapping, got {type(data).__name__}")
+    try:
+        _check(data)
+    except NotPlain as error:
+        raise BadData(f"{path.name}: {error}") from None
     return data
+
+
+def _check(data: Any, name: str = "") -> None:
+    """Every text of a file can be seen, and every link of it leads where it seems to; else NotPlain."""
+    for key, value in data.items() if isinstance(data, dict) else [(name, one) for one in data]:
+        if isinstance(value, dict | list):
+            _check(value, str(key))
+        elif isinstance(value, str):
+            try:
+                visible(value, lines=True)
+                if key in LINKS and value.startswith(("http:", "https:")):
+                    plain_link(value.split()[0])  # a source may say more behind it
+            except NotPlain as error:
+                raise NotPlain(f"{key}: {error}") from None
 
 
 def _take(path: Path, data: dict, field: str) -> Any:

@@ -1,5 +1,6 @@
 """An awesome-list in Markdown becomes rows. Whatever looks like an entry is read, or reported with the reason."""
 
+import bisect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,9 @@ from catalog import markdown_facts as facts
 from catalog.markdown_rows import Row, column_role, from_cells, from_item
 from catalog.markdown_text import LINK_MARK, Text, read
 from catalog.markdown_titles import is_generic
+from config.text import HIDDEN, cleaned
+
+HIDDEN_TAKEN = "characters that cannot be seen, which were taken out"
 
 DETAILS = 7  # the level of a <summary>, below every heading
 NO_CATEGORY = ("Uncategorised",)
@@ -61,14 +65,23 @@ def looks_like_entry(line: str) -> bool:
     return bool(shaped and OUTWARD.search(line))
 
 
+def _with_hidden(rows: list[Row], lines: list[int]) -> list[Row]:
+    """The rows, with a note where characters that cannot be seen were taken out of their lines, counted from 0."""
+    begins = sorted(row.line for row in rows)
+    noted = {begins[place - 1] for line in lines if (place := bisect.bisect_right(begins, line + 1))}
+    return [replace(row, unkept=(*row.unkept, HIDDEN_TAKEN)) if row.line in noted else row for row in rows]
+
+
 class _Parser:
     """One pass over the blocks; `covered` are the lines that were decided on."""
 
     def __init__(self, text: str) -> None:
         text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-        self.source = text.split("\n")
+        written = text.split("\n")
+        self.source = [cleaned(line) for line in written]
+        self.hidden = [i for i, line in enumerate(written) if HIDDEN.search(line)]
         self.env: dict = {}
-        self.root = SyntaxTreeNode(_blocks.parse(text, self.env))
+        self.root = SyntaxTreeNode(_blocks.parse("\n".join(self.source), self.env))
         self.path: dict[int, str] = {}
         self.headers: list[str] = []
         self.covered: set[int] = set()
@@ -82,7 +95,8 @@ class _Parser:
                 self.miss(line, self.kinds.get(line, "outside every table and list"))
         rows = _without_common_path(self.found.rows)
         flames = any(row.highlights for row in rows)
-        self.found.rows = rows if flames else [replace(row, highlights=None) for row in rows]
+        rows = rows if flames else [replace(row, highlights=None) for row in rows]
+        self.found.rows = _with_hidden(rows, self.hidden)
         self.found.missed.sort(key=lambda missed: missed.line)
         return self.found
 

@@ -150,6 +150,8 @@ def _finish(draft: Draft, line: int, category: tuple[str, ...], stars: int | Non
         draft.unkept.append(f"{stars} stars, read as {MAX_STARS}")
         stars = MAX_STARS
     links = _links(draft)
+    for link in (link for _, link in draft.links if link.url and re.match(r"(?:https?:)?//[^/?#]*@", link.written)):
+        draft.unkept.append(f"the name and password before the host of {link.url}"[:300])
     month = draft.month if draft.month[:4] >= "1900" else ""
     return Row(
         line=line,

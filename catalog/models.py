@@ -6,9 +6,10 @@ from django.utils import timezone
 from simple_history.models import HistoricalRecords
 
 from catalog import licences
+from config.told import Told
 
 
-class Category(models.Model):
+class Category(Told):
     """A heading of the list, in the list's order."""
 
     name = models.CharField(max_length=200, unique=True)
@@ -26,7 +27,7 @@ class Category(models.Model):
         return self.name
 
 
-class Author(models.Model):
+class Author(Told):
     """A person or group, by name."""
 
     name = models.CharField(max_length=200, unique=True)
@@ -38,7 +39,7 @@ class Author(models.Model):
         return self.name
 
 
-class Topic(models.Model):
+class Topic(Told):
     """A subject of works, such as kv-cache."""
 
     name = models.SlugField(max_length=80, unique=True)
@@ -89,7 +90,7 @@ class WorkQuerySet(models.QuerySet):
         return self.for_list()
 
 
-class Work(models.Model):
+class Work(Told):
     """A paper, blog post, notes, docs page or survey of the list."""
 
     class Kind(models.TextChoices):
@@ -193,7 +194,7 @@ class SearchVersion(models.Model):
         return str(self.number)
 
 
-class Entry(models.Model):
+class Entry(Told):
     """A work in a category of the list, with what its curator wrote: month, tag, title, flames, stars."""
 
     category = models.ForeignKey(Category, on_delete=models.CASCADE, related_name="entries")
@@ -227,7 +228,7 @@ class Entry(models.Model):
         return f"[{self.tag}] {self.title}"
 
 
-class Link(models.Model):
+class Link(Told):
     """A link of an entry, as the list has it."""
 
     class Role(models.TextChoices):
@@ -249,7 +250,7 @@ class Link(models.Model):
         return self.url
 
 
-class Claim(models.Model):
+class Claim(Told):
     """What a work says of itself: a statement, perhaps a figure, and where it stands. Our bounds are not here."""
 
     class Direction(models.TextChoices):

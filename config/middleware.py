@@ -1,9 +1,11 @@
-"""Who asks on the API: the owner of a token; and its problems."""
+"""Who asks on the API: the owner of a token; and its problems. What no answer holds, and which are one visitor's."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_cache_control
 
 from config.rest import Problem, problem_response
 from readers import tokens
@@ -42,5 +44,41 @@ def api_problems(get_response: Callable) -> Callable:
         if allowed:
             answer["Allow"] = allowed
         return answer
+
+    return middleware
+
+
+# What turns the direction of writing, separates lines unseen or is a tag, in UTF-8. In an answer it is seen.
+TURNING = re.compile(rb"\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xaf]|\xf3\xa0[\x80\x81][\x80-\xbf]")
+BEGINS = (b"\xe2\x80\xa8", b"\xe2\x80\xa9", *(b"\xe2\x80" + bytes([last]) for last in range(0xAA, 0xAF)), b"\xe2\x81",
+          b"\xf3\xa0")  # fmt: skip
+SEEN = "\ufffd".encode()
+
+
+def inert_text(get_response: Callable) -> Callable:
+    """Text in an answer reorders nothing, whoever wrote it and whenever: what entrances refuse now (config.text) may
+    have been stored before, stand in a log, or be what a visitor typed into the search box.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        kind = response.get("Content-Type", "")
+        if not response.streaming and ("charset=utf-8" in kind or kind.startswith("application/json")):
+            text = response.content
+            if any(begin in text for begin in BEGINS):
+                response.content = TURNING.sub(SEEN, text)
+        return response
+
+    return middleware
+
+
+def private_answers(get_response: Callable) -> Callable:
+    """What is answered to somebody who is signed in is kept by no cache but the visitor's own."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if request.user.is_authenticated and "no-store" not in response.get("Cache-Control", ""):
+            patch_cache_control(response, private=True)
+        return response
 
     return middleware

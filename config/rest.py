@@ -1,6 +1,7 @@
 """What the API's parts share: who asks, problems (RFC 9457), pages, and answers that need not be sent again."""
 
 import hashlib
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, ClassVar
 
@@ -10,12 +11,14 @@ from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 from ninja import Field, Schema
 from ninja.utils import check_csrf
-from pydantic import ConfigDict, StringConstraints, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, StringConstraints, ValidationInfo, field_validator
+
+from config.text import visible
 
 SCOPES = ("read", "run", "write")  # each may what those before it may
 LARGEST = 200
-Line = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f]*$")]
-Prose = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+Line = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(visible)]
+Prose = Annotated[str, AfterValidator(partial(visible, lines=True))]
 
 
 class ApiRequest(HttpRequest):

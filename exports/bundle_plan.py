@@ -5,7 +5,6 @@ Its digest is that of all of this, so the same selection of an unchanged catalog
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from catalog.listing import Listing
 from catalog.models import Work
 from catalog.selection import Selection, collection_of
+from config.text import NotPlain, clean_link, cleaned, visible
 from exports import selecting
 from exports.bibtex import bibtex
 from exports.reference import of_work
@@ -159,8 +159,10 @@ def plan(kind: str, query: str, user: Any = None) -> Plan:
     """
     if kind not in KINDS:
         raise NotUnderstood(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
-    if re.search(r"[\x00-\x1f\x7f]", query):
-        raise NotUnderstood("query: expected one line of words or filters, got control characters")
+    try:
+        visible(query)
+    except NotPlain as error:
+        raise NotUnderstood(f"query: {error}") from None
     selection = Selection.typed(query)
     selection.user = user
     pks, named, said = _chosen(query, selection)
@@ -223,16 +225,21 @@ def _owner(selection: Selection, user: Any) -> int | None:
 def _item(work: Work, reproduction: Reproduction | None) -> Item:
     claims = [_claim(found) for found in evidence.of_work(work, reproduction)]
     entries = list(work.entries.all())
-    codes = [(link.label, link.url) for entry in entries for link in entry.links.all() if link.role == "code"]
+    codes = [
+        (cleaned(link.label), clean_link(link.url))
+        for entry in entries
+        for link in entry.links.all()
+        if link.role == "code"
+    ]
     outcomes = [v.outcome for claim in claims for v in claim.verdicts if v.outcome]
     return Item(
         slug=work.slug,
-        title=work.title,
-        authors=[authorship.author.name for authorship in work.authorships.all()]
+        title=cleaned(work.title),
+        authors=[cleaned(authorship.author.name) for authorship in work.authorships.all()]
         + ([] if work.authors_complete else ["…"]),
         facts=_facts(work),
         topics=[topic.name for topic in work.topics.all()],
-        url=work.url,
+        url=clean_link(work.url),
         links=list(dict.fromkeys(codes)),
         citation=bibtex(of_work(work)),
         question=reproduction.question if reproduction else "",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catalog.models import Work
+from config.text import clean_link
 from exports.names import Name, split
 
 JOURNALS = {"TMLR", "Neurocomputing", "High-Confidence Computing"}
@@ -66,7 +67,7 @@ def of_work(work: Work) -> Reference:
         "key": key(work),
         "authors": [split(authorship.author.name) for authorship in work.authorships.all()],
         "more_authors": not work.authors_complete,
-        "url": work.url,
+        "url": clean_link(work.url),
         "abstract": work.abstract,
         "keywords": [topic.name for topic in work.topics.all()],
     }

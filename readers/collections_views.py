@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from catalog.models import Work
 from config.http import UserRequest, whole_number
+from config.told import Visible
 from readers import services
 from readers.models import Collection, CollectionItem
 
@@ -22,7 +23,7 @@ STEPS = {"up": -1, "down": 1}
 SHOWN = 200
 
 
-class CollectionForm(forms.ModelForm):
+class CollectionForm(Visible, forms.ModelForm):
     """Name, description and who may see it."""
 
     description = forms.CharField(required=False, max_length=4000, widget=forms.Textarea(attrs={"rows": 3}))
@@ -44,7 +45,7 @@ class CollectionForm(forms.ModelForm):
         return True
 
 
-class NoteForm(forms.Form):
+class NoteForm(Visible, forms.Form):
     """Why a work is in a collection."""
 
     note = forms.CharField(required=False, max_length=2000)
@@ -186,7 +187,8 @@ def item_note(request: UserRequest, pk: int, item: int) -> HttpResponse:
         CollectionItem.objects.filter(pk=found.pk).update(note=form.cleaned_data["note"])
         found.collection.save(update_fields=["changed_at"])
     else:
-        messages.error(request, "A note may have 2000 characters; this one was not kept.")
+        said = " ".join(str(error) for error in form.errors["note"])
+        messages.error(request, f"The note was not kept. {said}")
     return _back(found)
 
 

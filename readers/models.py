@@ -8,6 +8,7 @@ from django.db import models
 from django.utils import timezone
 
 from catalog.models import Work
+from config.told import Told
 
 
 class Rating(models.Model):
@@ -42,7 +43,7 @@ class CollectionQuerySet(models.QuerySet):
         return self.filter(own | models.Q(visibility=Collection.Visibility.PUBLIC))
 
 
-class Collection(models.Model):
+class Collection(Told):
     """Works that a reader put together, in an order, each with a note."""
 
     class Visibility(models.TextChoices):
@@ -69,7 +70,7 @@ class Collection(models.Model):
         return self.name
 
 
-class CollectionItem(models.Model):
+class CollectionItem(Told):
     """A work's place in a collection, and why it is there."""
 
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="items")
@@ -99,7 +100,7 @@ class TokenQuerySet(models.QuerySet):
         return self.filter(later, revoked_at=None, user__is_active=True)
 
 
-class Token(models.Model):
+class Token(Told):
     """A key for a program, shown once; only its digest is kept. It may do what its user may, within its scope."""
 
     class Scope(models.TextChoices):

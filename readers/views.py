@@ -14,6 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from config.http import UserRequest
+from config.told import Visible
 from readers import local
 from readers import tokens as service
 from readers.models import Token
@@ -22,7 +23,7 @@ MANY = 50  # live tokens one may have
 SCOPES = [(value, f"{value}: {label}") for value, label in Token.Scope.choices]
 
 
-class TokenForm(forms.Form):
+class TokenForm(Visible, forms.Form):
     """A token to be made."""
 
     name = forms.CharField(max_length=80, help_text="what it is for")

@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString, mark_safe
 from catalog.models import Work
 from catalog.selection import Selection
 from catalog.words import fold, stem
+from config.text import clean_link
 
 register = template.Library()
 WORD = re.compile(r"[^\W_]+")
@@ -19,6 +20,12 @@ CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|\w")
 def times(mark: str, count: int) -> str:
     """A mark, `count` times: {{ "★"|times:2 }}."""
     return mark * count
+
+
+@register.filter
+def web(url: str) -> str:
+    """A stored link, or what begins with one, as it may be followed: without a name and password, its host in ASCII."""
+    return clean_link((url.split() or [""])[0])
 
 
 @register.filter

@@ -185,7 +185,7 @@ def test_notes(client, settings, collection):
     assert item.note == "why <b>it</b> matters"
     client.post(address, {"note": "x" * 2001})
     item.refresh_from_db()
-    assert item.note.startswith("why") and "this one was not kept" in text(client.get("/collections/"))
+    assert item.note.startswith("why") and "The note was not kept" in text(client.get("/collections/"))
     show(collection, "public")
     client.logout()
     page = client.get(f"/collections/{collection.pk}/").content.decode()

@@ -6,6 +6,7 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from catalog import imports
+from catalog.markdown_list import HIDDEN_TAKEN
 
 
 class Command(BaseCommand):
@@ -40,6 +41,10 @@ class Command(BaseCommand):
         for item in plan.questions:
             names = ", ".join(slug for slug, _ in item.candidates)
             self.stdout.write(f"line {item.row.line}: left out, {item.note} ({names}): {item.row.title}")
+        for item in plan.items:
+            for part in item.row.unkept:
+                if part == HIDDEN_TAKEN or part.startswith("the name and password"):
+                    self.stdout.write(f"line {item.row.line}: not kept, {part}: {item.row.title}")
         for missed in plan.missed:
             self.stdout.write(f"line {missed.line}: not understood, {missed.reason}: {missed.text}")
 
