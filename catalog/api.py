@@ -134,6 +134,11 @@ def _curated(request: ApiRequest, write: Callable[..., Any], *args: Any) -> Any:
         raise Problem(422, " ".join(error.messages)) from None
 
 
+def _removed(request: ApiRequest, row: Any) -> None:
+    if not _curated(request, curation.remove, row):
+        raise Problem(404, "it was removed already")
+
+
 def _only_curators(request: ApiRequest) -> None:
     if not curation.is_curator(request.user):
         raise Problem(403, "only curators change the catalogue")
@@ -177,7 +182,7 @@ def change_entry(request: ApiRequest, entry_id: int, change: changes.EntryChange
 def remove_entry(request: ApiRequest, entry_id: int) -> Status:
     """Take an entry and its links from the list; the work's history brings it back. For curators."""
     _only_curators(request)
-    _curated(request, curation.remove, get_object_or_404(Entry, pk=entry_id))
+    _removed(request, get_object_or_404(Entry, pk=entry_id))
     return Status(204, None)
 
 
@@ -201,7 +206,7 @@ def change_link(request: ApiRequest, link_id: int, change: changes.LinkChange) -
 def remove_link(request: ApiRequest, link_id: int) -> Status:
     """Take a link away. For curators."""
     _only_curators(request)
-    _curated(request, curation.remove, get_object_or_404(Link, pk=link_id))
+    _removed(request, get_object_or_404(Link, pk=link_id))
     return Status(204, None)
 
 
@@ -225,7 +230,7 @@ def change_claim(request: ApiRequest, slug: str, key: str, change: changes.Claim
 def remove_claim(request: ApiRequest, slug: str, key: str) -> Status:
     """Take a claim away; the work's history brings it back. For curators."""
     _only_curators(request)
-    _curated(request, curation.remove, get_object_or_404(Claim, work__slug=slug, key=key))
+    _removed(request, get_object_or_404(Claim, work__slug=slug, key=key))
     return Status(204, None)
 
 

@@ -41,7 +41,9 @@ def values(row: Any) -> dict[str, Any]:
 def change(row: Any, fields: dict[str, Any], user: Any, reason: str = "") -> Any:
     """Set fields of a row; those that differ are written. The row as it is now. ValidationError for what cannot be."""
     with transaction.atomic():
-        now = type(row)._default_manager.select_for_update().get(pk=row.pk)
+        now = type(row)._default_manager.select_for_update().filter(pk=row.pk).order_by("pk").first()
+        if now is None:
+            raise ValidationError("This was removed meanwhile; its work's history brings it back.")
         before = values(now)
         wanted = {
             name if name in before else f"{name}_id": getattr(value, "pk", value) for name, value in fields.items()
@@ -80,15 +82,18 @@ def add(row: Any, user: Any, reason: str = "", *, known: bool = False) -> Any:
         return row
 
 
-def remove(row: Entry | Link | Claim, user: Any, reason: str = "") -> None:
-    """Take a row away, an entry with its links; `history.undo` brings it back."""
+def remove(row: Entry | Link | Claim, user: Any, reason: str = "") -> bool:
+    """Take a row away, an entry with its links; `history.undo` brings it back. False if it was gone already."""
     with transaction.atomic():
+        if type(row)._default_manager.select_for_update().filter(pk=row.pk).order_by("pk").first() is None:
+            return False
         works, moment = _works_of(row), timezone.now()
         for one in [*(row.links.all() if isinstance(row, Entry) else ()), row]:
             _sign(one, user, reason)
             one._history_date = moment  # type: ignore[union-attr]
             one.delete()
         index.refresh(works)
+        return True
 
 
 def note_created(rows: Iterable[Any], user: Any, reason: str) -> None:

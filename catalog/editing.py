@@ -81,8 +81,10 @@ def remove(request: Any, slug: str, part: str, pk: int) -> HttpResponse:
     work, row = _row(slug, part, pk)
     word = _part(part)[2]
     if request.method == "POST":
-        curation.remove(row, request.user, request.POST.get("reason", ""))
-        messages.success(request, f"The {word} was removed. The history of this work brings it back.")
+        if curation.remove(row, request.user, request.POST.get("reason", "")):
+            messages.success(request, f"The {word} was removed. The history of this work brings it back.")
+        else:
+            messages.error(request, f"The {word} was removed already, by somebody else.")
         return redirect("paper", slug=slug)
     return render(request, "catalog/remove.html", {"work": work, "row": row, "word": word})
 

@@ -15,6 +15,7 @@ from catalog import imports
 from catalog.editing import for_curators
 from catalog.models import ListImport
 from config.http import UserRequest, whole_number
+from config.quota import Full
 from config.text import cleaned
 
 LIMIT = 5 * 1024 * 1024
@@ -31,7 +32,7 @@ class Refused(Exception):
 @for_curators
 def upload(request: UserRequest) -> HttpResponse:
     """The form and earlier imports; a file that was sent becomes a preview."""
-    error = ""
+    error, status = "", 400
     if request.method == "POST":
         file = request.FILES.get("file")
         try:
@@ -40,11 +41,12 @@ def upload(request: UserRequest) -> HttpResponse:
             error = str(refused)
         else:
             name = cleaned(str(getattr(file, "name", "")))[-200:]
-            digest = imports.plan(text).digest
-            found = ListImport.objects.create(name=name, text=text, digest=digest, user=request.user)
-            return redirect("import-preview", pk=found.pk)
+            try:
+                return redirect("import-preview", pk=imports.keep(request.user, name, text).pk)
+            except Full as full:
+                error, status = f"Not kept: {full}.", 409
     recent = ListImport.objects.select_related("user").defer("text")[:20]
-    return render(request, "catalog/import.html", {"error": error, "recent": recent}, status=400 if error else 200)
+    return render(request, "catalog/import.html", {"error": error, "recent": recent}, status=status if error else 200)
 
 
 def read(file: UploadedFile | None) -> str:
@@ -101,10 +103,22 @@ def apply(request: HttpRequest, pk: int) -> HttpResponse:
             counts = imports.apply(imports.plan(found.text, _answers(request)), request.user, f"import of {found.name}")
             ListImport.objects.filter(pk=pk).update(result=counts)
     except Refused as refused:
-        found.refresh_from_db()
+        found = get_object_or_404(ListImport, pk=pk)
         return _preview(request, found, error=str(refused), status=409)
     messages.success(request, f"{found.name} was applied.")
     return redirect("import-preview", pk=pk)
+
+
+@require_POST
+@for_curators
+def discard(request: HttpRequest, pk: int) -> HttpResponse:
+    """Remove an upload that was not applied."""
+    found = get_object_or_404(ListImport, pk=pk)
+    if ListImport.objects.filter(pk=pk, applied_at=None).delete()[0]:
+        messages.success(request, f"{found.name} was removed; nothing of it was applied.")
+    else:
+        messages.error(request, f"{found.name} was applied or removed already.")
+    return redirect("import")
 
 
 def _answers(request: HttpRequest) -> dict[int, str]:

@@ -7,18 +7,60 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from django.db import transaction
+from django.conf import settings
+from django.db import models, transaction
 from django.db.models import Max
+from django.utils import timezone
 
 from catalog import curation, index
 from catalog.import_rows import Item, NewWork, Planner, unique_slug
 from catalog.markdown_list import Missed, parse
-from catalog.models import Author, Authorship, Category, Entry, Link, Work
+from catalog.models import Author, Authorship, Category, Entry, Link, ListImport, Work
+from config import quota
 
 BATCH = 500
+
+
+class Octets(models.Func):
+    """How many bytes a text takes."""
+
+    function, output_field = "OCTET_LENGTH", models.IntegerField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """Old versions have no such function."""
+        return self.as_sql(compiler, connection, template="LENGTH(CAST(%(expressions)s AS BLOB))", **context)
+
+
+def check_room(user: Any, text: str) -> None:
+    """quota.Full if this curator has as many lists that wait to be applied, or as many bytes of lists, as one may."""
+    then = "apply or remove some first"
+    own = ListImport.objects.filter(user=user)
+    quota.check(own.filter(applied_at=None).count(), settings.IMPORT_DRAFTS_PER_USER, "lists to be applied", then)
+    held = own.aggregate(size=models.Sum(Octets("text")))["size"] or 0
+    if held + len(text.encode()) > settings.IMPORT_DRAFTS_MIB * 2**20:
+        limit = settings.IMPORT_DRAFTS_MIB
+        raise quota.Full(f"your lists take {held / 2**20:.1f} MiB, and with this one more than {limit}: {then}")
+
+
+def keep(user: Any, name: str, text: str) -> ListImport:
+    """An upload, to be looked at and applied; quota.Full if there is no room for it. Old ones go."""
+    expire()
+    check_room(user, text)  # before the work of a plan, and again when nobody else counts
+    digest = plan(text).digest
+    with quota.held(user):
+        check_room(user, text)
+        return ListImport.objects.create(name=name, text=text, digest=digest, user=user)
+
+
+def expire() -> int:
+    """Remove lists that nobody has applied for long, and the text of those that were applied; how many went."""
+    old = ListImport.objects.filter(created_at__lt=timezone.now() - timedelta(days=settings.IMPORT_DRAFT_DAYS))
+    old.exclude(applied_at=None).exclude(text="").update(text="")
+    return old.filter(applied_at=None).delete()[0]
 
 
 @dataclass

@@ -9,6 +9,7 @@ urlpatterns = [
     path("import/", import_views.upload, name="import"),
     path("import/<int:pk>/", import_views.preview, name="import-preview"),
     path("import/<int:pk>/apply/", import_views.apply, name="import-apply"),
+    path("import/<int:pk>/discard/", import_views.discard, name="import-discard"),
     path("papers/<slug:slug>/edit/facts/", editing.facts, name="edit-facts"),
     path("papers/<slug:slug>/edit/<slug:part>/new/", editing.new, name="edit-new"),
     path("papers/<slug:slug>/edit/<slug:part>/<int:pk>/", editing.edit, name="edit"),

@@ -139,6 +139,13 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 
 WAITING_RUNS_PER_USER = int(os.environ.get("WAITING_RUNS_PER_USER", 50))
 RUNS_PER_USER_A_DAY = int(os.environ.get("RUNS_PER_USER_A_DAY", 500))  # those that failed by our fault do not count
+WAITING_JOBS_PER_USER = int(os.environ.get("WAITING_JOBS_PER_USER", 20))  # bundles and syncs
+COLLECTIONS_PER_USER = int(os.environ.get("COLLECTIONS_PER_USER", 200))
+WORKS_PER_COLLECTION = int(os.environ.get("WORKS_PER_COLLECTION", 2000))
+TOKENS_PER_USER = int(os.environ.get("TOKENS_PER_USER", 50))
+IMPORT_DRAFTS_PER_USER = int(os.environ.get("IMPORT_DRAFTS_PER_USER", 20))
+IMPORT_DRAFTS_MIB = int(os.environ.get("IMPORT_DRAFTS_MIB", 50))  # of the lists that one curator uploaded
+IMPORT_DRAFT_DAYS = int(os.environ.get("IMPORT_DRAFT_DAYS", 30))  # then a list that was not applied is removed
 JOB_MEMORY_SHARE = float(os.environ.get("JOB_MEMORY_SHARE", 0.85))  # of the machine's memory, all of a job's processes
 TIME_FACTOR = os.environ.get("TIME_FACTOR", "")  # time limits are multiplied by it; unset, a node measures its own
 FREE_DISK_MIB = int(os.environ.get("FREE_DISK_MIB", 512))  # a node with less takes no job

@@ -10,6 +10,7 @@ from django.urls import reverse
 from ninja import Field, Query, Router, Schema, Status
 from pydantic import ConfigDict
 
+from config.quota import Full
 from config.rest import ApiRequest, Line, Page, Paging, Problem, Visitor, paged
 from exports import bundle_plan, bundle_store, bundles
 from exports.bundle_store import Made
@@ -92,6 +93,8 @@ def ask_for_bundle(request: ApiRequest, asked: Asked) -> Status:
         found = bundles.ask(asked.kind, asked.query, request.user, fetch=asked.fetch)
     except bundle_plan.NotUnderstood as error:
         raise Problem(422, str(error), errors=[{"pointer": "#/query", "detail": str(error)}]) from None
+    except Full as full:
+        raise Problem(429, str(full)) from None
     except PermissionDenied as error:
         raise Problem(403, str(error)) from None
     if isinstance(found, Job):

@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from catalog.selection import Selection
+from config.quota import Full
 from exports import bundle_store, bundles, ranges
 from exports.bundle_plan import PRIVATE, PUBLIC, REPORT, NotUnderstood
 from jobs.models import Job
@@ -35,6 +36,8 @@ def _ask(request: HttpRequest) -> HttpResponse:
         found = bundles.ask(kind, query, request.user, fetch=request.POST.get("fetch") == "yes")
     except NotUnderstood as error:
         return _page(request, query=query, kind=kind, error=str(error), status=400)
+    except Full as full:
+        return _page(request, query=query, kind=kind, error=f"Not asked for: {full}.", status=429)
     if isinstance(found, Job):
         return redirect("job", pk=found.pk)
     return redirect(f"{reverse('bundles')}#{found.name}")

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
+from config import quota
 from jobs.failures import FAILURES
 from jobs.models import Job, Node
 from jobs.states import change
@@ -40,10 +41,19 @@ def enqueue(
 
 
 def enqueue_once(*, kind: str, device: str, time_limit_s: int, user: User | None, arguments: Sequence[str]) -> Job:
-    """The waiting or running job that does the same already, or a new one."""
+    """The waiting or running job that does the same already, or a new one.
+
+    quota.Full if its user has as many waiting, or has asked for as many in a day, as one may.
+    """
     same = Job.objects.filter(kind=kind, arguments=list(arguments), cancel_requested_at=None)
-    found = same.exclude(status__in=Job.FINAL).first()
-    return found or enqueue(kind=kind, device=device, time_limit_s=time_limit_s, user=user, arguments=arguments)
+    with quota.held(user) if user else transaction.atomic():
+        if found := same.exclude(status__in=Job.FINAL).first():
+            return found
+        if user:
+            waiting = Job.objects.filter(user=user, device=device, status=Status.QUEUED).count()
+            quota.check(waiting, settings.WAITING_JOBS_PER_USER, "jobs waiting", "cancel some, or wait")
+            quota.check(charged(user), settings.RUNS_PER_USER_A_DAY, "jobs within 24 hours", "wait for tomorrow")
+        return enqueue(kind=kind, device=device, time_limit_s=time_limit_s, user=user, arguments=arguments)
 
 
 def why_no_node(job: Job) -> str:

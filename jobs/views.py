@@ -9,6 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from config.http import HtmxRequest, UserRequest
+from config.quota import Full
 from jobs import queue, services, supervise
 from jobs.failures import FAILURES
 from jobs.health import check
@@ -75,9 +76,11 @@ def job_start(request: UserRequest, kind: str) -> HttpResponse:
         raise Http404(f"no form starts a job of kind {kind}")
     assert module
     arguments = module.asked(request.user, request.POST)
-    job = services.enqueue_once(
-        kind=kind, device="control", time_limit_s=module.TIME_LIMIT_S, user=request.user, arguments=arguments
-    )
+    asked: dict = {"kind": kind, "device": "control", "time_limit_s": module.TIME_LIMIT_S, "arguments": arguments}
+    try:
+        job = services.enqueue_once(**asked, user=request.user)
+    except Full as full:
+        return render(request, "429.html", {"said": full}, status=429)
     return redirect("job", pk=job.pk)
 
 

@@ -12,6 +12,7 @@ from ninja import Field, Query, Router, Schema, Status
 from pydantic import StringConstraints
 
 from catalog.models import Work
+from config.quota import Full
 from config.rest import ApiRequest, Change, Line, Page, Paging, Problem, Prose, Visitor, paged
 from readers import services
 from readers.models import Collection, CollectionItem
@@ -149,8 +150,10 @@ def collection(request: HttpRequest, collection_id: int, key: str = "") -> Colle
 def create_collection(request: ApiRequest, response: HttpResponse, new: CollectionNew) -> Status:
     """Make a collection of one's own."""
     try:
-        with transaction.atomic():
+        with services.another(request.user):
             made = Collection.objects.create(owner=request.user, **new.dict())
+    except Full as full:
+        raise Problem(409, str(full)) from None
     except IntegrityError:
         raise Problem(409, f"you have a collection named {new.name!r} already") from None
     response["Location"] = reverse("api-1:collection", args=[made.pk])
@@ -164,7 +167,7 @@ def change_collection(request: ApiRequest, collection_id: int, change: Collectio
     for name, value in change.dict(exclude_unset=True).items():
         setattr(found, name, value)
     try:
-        with transaction.atomic():
+        with services.changing(found):
             found.save()
     except IntegrityError:
         raise Problem(409, f"you have a collection named {found.name!r} already") from None
@@ -185,10 +188,15 @@ def add_item(request: ApiRequest, collection_id: int, new: ItemNew) -> Status:
     work = Work.objects.filter(slug=new.work).first()
     if work is None:
         raise Problem(422, f"work: there is no work {new.work[:80]!r}")
-    if found.items.filter(work=work).exists():
+    try:
+        with transaction.atomic():
+            item, made = services.add(found, work)
+            if made:
+                _arrange(item, new.note, new.position)
+    except Full as full:
+        raise Problem(409, str(full)) from None
+    if not made:
         raise Problem(409, f"{new.work} is in this collection already")
-    with transaction.atomic():
-        _arrange(services.add(found, work), new.note, new.position)
     return Status(201, _detail(found.pk))
 
 
@@ -205,7 +213,7 @@ def _arrange(item: CollectionItem, note: str | None, position: int | None) -> No
     if note is not None:
         item.note = note
         item.save(update_fields=["note"])
-        item.collection.save(update_fields=["changed_at"])
+        services.touch(item.collection)
     if position is not None:
         services.place(item, position)
 
@@ -215,5 +223,5 @@ def remove_item(request: ApiRequest, collection_id: int, slug: str) -> Status:
     """Take a work out of one's own collection."""
     item = _item(_own(request, collection_id), slug)
     item.delete()
-    item.collection.save(update_fields=["changed_at"])
+    services.touch(item.collection)
     return Status(204, None)

@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from catalog.models import Work
 from config.http import UserRequest, whole_number
+from config.quota import Full
 from config.told import Visible
 from readers import services
 from readers.models import Collection, CollectionItem
@@ -34,11 +35,17 @@ class CollectionForm(Visible, forms.ModelForm):
 
     def saved(self) -> bool:
         """Write it if it is in order; a name that one has already is told on the form."""
+        self.full = False
         if not self.is_valid():
             return False
         try:
-            with transaction.atomic():
+            new = self.instance.pk is None
+            with services.another(self.instance.owner) if new else services.changing(self.instance):
                 self.save()
+        except Full as full:
+            self.full = True
+            self.add_error(None, f"Not made: {full}.")
+            return False
         except IntegrityError:
             self.add_error("name", "You have a collection of this name already.")
             return False
@@ -74,7 +81,7 @@ def create(request: UserRequest) -> HttpResponse:
     """Make a collection; what is wrong is said on the form."""
     form = CollectionForm(request.POST, instance=Collection(owner=request.user))
     if not form.saved():
-        return _index(request, form, status=400)
+        return _index(request, form, status=409 if form.full else 400)
     return redirect("collection", pk=form.instance.pk)
 
 
@@ -147,9 +154,11 @@ def collect(request: UserRequest, slug: str) -> HttpResponse:
     else:
         messages.error(request, "Choose a collection, or name a new one.")
         return redirect(_paper(slug))
-    there = found.items.filter(work=work).exists()
-    services.add(found, work)
-    messages.success(request, f"It is in “{found.name}” already." if there else f"Added to “{found.name}”.")
+    try:
+        _, new = services.add(found, work)
+        messages.success(request, f"Added to “{found.name}”." if new else f"It is in “{found.name}” already.")
+    except Full as full:
+        messages.error(request, f"Not added: {full}.")
     return redirect(_paper(slug))
 
 
@@ -185,7 +194,7 @@ def item_note(request: UserRequest, pk: int, item: int) -> HttpResponse:
     form = NoteForm(request.POST)
     if form.is_valid():
         CollectionItem.objects.filter(pk=found.pk).update(note=form.cleaned_data["note"])
-        found.collection.save(update_fields=["changed_at"])
+        services.touch(found.collection)
     else:
         said = " ".join(str(error) for error in form.errors["note"])
         messages.error(request, f"The note was not kept. {said}")
@@ -198,6 +207,6 @@ def item_remove(request: UserRequest, pk: int, item: int) -> HttpResponse:
     """Take a work out of the collection."""
     found = _item(request, pk, item)
     if CollectionItem.objects.filter(pk=found.pk).delete()[0]:
-        found.collection.save(update_fields=["changed_at"])
+        services.touch(found.collection)
         messages.success(request, f"Removed: {found.work.title}")
     return redirect("collection", pk=pk)

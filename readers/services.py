@@ -1,21 +1,58 @@
 """What owners do to their collections, from pages and programs alike. Each in one transaction."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Max
+from django.http import Http404
+from django.utils import timezone
 
 from catalog.models import Work
+from config import quota
 from readers.models import Collection, CollectionItem
 
 
-def add(collection: Collection, work: Work) -> CollectionItem:
-    """Put a work at the end of a collection; one that is in it stays where it is."""
+@contextlib.contextmanager
+def another(owner: Any) -> Iterator[None]:
+    """Around making a collection: quota.Full if its owner has as many as one may have."""
+    with quota.held(owner):
+        have = Collection.objects.filter(owner=owner).count()
+        quota.check(have, settings.COLLECTIONS_PER_USER, "collections", "delete some first")
+        yield
+
+
+@contextlib.contextmanager
+def changing(collection: Collection) -> Iterator[None]:
+    """Around a change of a collection: Http404 if it was deleted meanwhile, so that nothing brings it back."""
     with transaction.atomic():
         _lock(collection)
+        yield
+
+
+def touch(collection: Collection) -> None:
+    """Note that what is in it changed, if it is still there."""
+    Collection.objects.filter(pk=collection.pk).update(changed_at=timezone.now())
+
+
+def add(collection: Collection, work: Work) -> tuple[CollectionItem, bool]:
+    """Put a work at the end of a collection, and whether it was not there; one that is in it stays where it is.
+
+    quota.Full if the collection has as many works as one may have.
+    """
+    with transaction.atomic():
+        _lock(collection)
+        if there := collection.items.filter(work=work).first():
+            return there, False
+        have = collection.items.count()
+        quota.check(have, settings.WORKS_PER_COLLECTION, "works in this collection", "take some out first")
         last = collection.items.aggregate(last=Max("position"))["last"]
-        defaults = {"position": 0 if last is None else last + 1}
-        item, _ = CollectionItem.objects.get_or_create(collection=collection, work=work, defaults=defaults)
-        collection.save(update_fields=["changed_at"])
-    return item
+        position = 0 if last is None else last + 1
+        item = CollectionItem.objects.create(collection=collection, work=work, position=position)
+        touch(collection)
+    return item, True
 
 
 def place(item: CollectionItem, position: int) -> None:
@@ -27,7 +64,7 @@ def place(item: CollectionItem, position: int) -> None:
         for number, one in enumerate(items):
             one.position = number
         CollectionItem.objects.bulk_update(items, ["position"], batch_size=200)
-        item.collection.save(update_fields=["changed_at"])
+        touch(item.collection)
 
 
 def move(item: CollectionItem, step: int) -> None:
@@ -40,4 +77,5 @@ def move(item: CollectionItem, step: int) -> None:
 
 
 def _lock(collection: Collection) -> None:
-    Collection.objects.select_for_update().get(pk=collection.pk)
+    if Collection.objects.select_for_update().filter(pk=collection.pk).first() is None:
+        raise Http404("this collection was deleted meanwhile")

@@ -8,20 +8,27 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 from django.utils import timezone
 
+from config import quota
 from readers import local
 from readers.models import Token, digest
 
 START = 8  # letters that stay readable
+DEAD_KEPT = 100  # of those of a user that open nothing any more, the newest
 USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 def create(user: User, *, name: str, scope: str, days: int | None = None) -> tuple[Token, str]:
-    """A new token, and its text, which nobody can read again."""
+    """A new token, and its text, which nobody can read again. quota.Full if its user has as many as one may have."""
     text = f"cc_{secrets.token_urlsafe(32)}"
     expires_at = timezone.now() + timedelta(days=days) if days else None
-    token = Token.objects.create(
-        user=user, name=name, scope=scope, start=text[:START], digest=digest(text), expires_at=expires_at
-    )
+    with quota.held(user):
+        have = Token.objects.live().filter(user=user).count()
+        quota.check(have, settings.TOKENS_PER_USER, "tokens", "revoke some first")
+        dead = Token.objects.filter(user=user).exclude(pk__in=Token.objects.live().filter(user=user).values("pk"))
+        Token.objects.filter(pk__in=list(dead.values_list("pk", flat=True)[DEAD_KEPT:])).delete()
+        token = Token.objects.create(
+            user=user, name=name, scope=scope, start=text[:START], digest=digest(text), expires_at=expires_at
+        )
     return token, text
 
 
@@ -41,6 +48,6 @@ def find(text: str) -> Token | None:
     return token
 
 
-def revoke(token: Token) -> None:
-    """From here on it opens nothing; the first time counts."""
-    Token.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
+def revoke(token: Token) -> bool:
+    """From here on it opens nothing; the first time counts, and is told."""
+    return Token.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()) > 0

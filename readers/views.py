@@ -14,12 +14,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from config.http import UserRequest
+from config.quota import Full
 from config.told import Visible
 from readers import local
 from readers import tokens as service
 from readers.models import Token
 
-MANY = 50  # live tokens one may have
 SCOPES = [(value, f"{value}: {label}") for value, label in Token.Scope.choices]
 
 
@@ -31,16 +31,6 @@ class TokenForm(Visible, forms.Form):
     days = forms.IntegerField(
         min_value=1, max_value=3650, required=False, help_text="until it expires; empty for never"
     )
-
-    def __init__(self, *args, user, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.user = user
-
-    def clean(self) -> dict | None:
-        """Nobody piles them up."""
-        if Token.objects.live().filter(user=self.user).count() >= MANY:
-            raise forms.ValidationError(f"You have {MANY} tokens, as many as one may have. Revoke some first.")
-        return super().clean()
 
 
 class Login(LoginView):
@@ -71,18 +61,24 @@ def enter(request: HttpRequest) -> HttpResponse:
 @login_required
 def tokens(request: UserRequest) -> HttpResponse:
     """One's tokens and the form for another, whose text is in this one answer and nowhere else."""
-    text, made = "", None
-    form = TokenForm(request.POST if request.method == "POST" else None, user=request.user)
+    text, made, status = "", None, 200
+    form = TokenForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
-        made, text = service.create(request.user, **form.cleaned_data)
-        form = TokenForm(user=request.user)
+        try:
+            made, text = service.create(request.user, **form.cleaned_data)
+            form = TokenForm()
+        except Full as full:
+            form.add_error(None, f"Not made: {full}.")
+            status = 409
+    elif form.errors:
+        status = 400
     context = {
         "form": form,
         "made": made,
         "text": text,
         "live": Token.objects.live().filter(user=request.user),
     }
-    return render(request, "readers/tokens.html", context, status=400 if form.errors else 200)
+    return render(request, "readers/tokens.html", context, status=status)
 
 
 @require_POST
@@ -90,6 +86,6 @@ def tokens(request: UserRequest) -> HttpResponse:
 def revoke(request: HttpRequest, pk: int) -> HttpResponse:
     """Nothing opens with it any more."""
     token = get_object_or_404(Token, pk=pk, user=request.user)
-    service.revoke(token)
-    messages.success(request, f"The token {token.name} is revoked.")
+    first = service.revoke(token)
+    messages.success(request, f"The token {token.name} {'is revoked' if first else 'was revoked already'}.")
     return redirect("tokens")

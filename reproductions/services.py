@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from catalog.models import Standing, Work
+from config import quota
 from jobs import services as jobs
 from jobs.models import Job, Node
 from reproductions import headlines, parameters, spec
@@ -41,12 +42,8 @@ def start_run(
     resolved = _checked(reproduction, size, device, changes)
     sizes = reproduction.spec["sizes"]
     own = sizes[size]["parameters"]
-    waiting = Job.objects.filter(user=user, status=Job.Status.QUEUED).count() if user else 0
-    if waiting >= settings.WAITING_RUNS_PER_USER:
-        raise TooMany(f"you have {waiting} runs waiting, as many as one may have: cancel some, or wait")
-    if user and (today := jobs.charged(user)) >= settings.RUNS_PER_USER_A_DAY:
-        raise TooMany(f"you have asked for {today} runs within 24 hours, as many as one may: wait for tomorrow")
-    with transaction.atomic():
+    with quota.held(user) if user else transaction.atomic():  # two at once do not exceed
+        _check_quota(user)
         job = jobs.enqueue(
             kind="run",
             device=device,
@@ -67,6 +64,14 @@ def start_run(
             spec_hash=reproduction.spec_hash,
             checks=reproduction.spec["checks"],
         )
+
+
+def _check_quota(user: User | None) -> None:
+    waiting = Job.objects.filter(user=user, status=Job.Status.QUEUED).count() if user else 0
+    if waiting >= settings.WAITING_RUNS_PER_USER:
+        raise TooMany(f"you have {waiting} runs waiting, as many as one may have: cancel some, or wait")
+    if user and (today := jobs.charged(user)) >= settings.RUNS_PER_USER_A_DAY:
+        raise TooMany(f"you have asked for {today} runs within 24 hours, as many as one may: wait for tomorrow")
 
 
 def rerun(run: Run, user: User | None) -> Run:

@@ -52,7 +52,7 @@ class Site:
         self.run.job = self.job
         self.run.save()
         self.collection = Collection.objects.create(owner=owner, name="C", visibility="public")
-        self.item = services.add(self.collection, work)
+        self.item, _ = services.add(self.collection, work)
         services.add(self.collection, Work.objects.get(slug="orca"))
         self.token = tokens.create(owner, name="t", scope="write")[0]
         self.entry, self.claim = work.entries.first(), work.claims.first()
@@ -80,6 +80,7 @@ CURATORS = (SIGN_IN, 403, 403, 302, 302)
 PAGES: dict[str, tuple[Any, Any, tuple]] = {
     "import": (lambda s: [], lambda s: {"file": SimpleUploadedFile("l.md", LIST.encode())}, CURATORS),
     "import-apply": (lambda s: [s.upload.pk], lambda s: {"digest": s.upload.digest}, CURATORS),
+    "import-discard": (lambda s: [s.upload.pk], lambda s: {}, CURATORS),
     "edit-facts": (
         lambda s: [s.slug],
         lambda s: {"title": "T", "kind": "paper", "url": "https://example.org/c", "published": "2022"},

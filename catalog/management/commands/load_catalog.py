@@ -2,7 +2,7 @@
 
 from django.core.management.base import BaseCommand, CommandError
 
-from catalog import load
+from catalog import imports, load
 
 
 class Command(BaseCommand):
@@ -14,6 +14,7 @@ class Command(BaseCommand):
         """Print what there is and what changed."""
         try:
             counts = load.load()
+            imports.expire()
         except load.BadData as error:
             raise CommandError(str(error), returncode=2) from None
         if options["verbosity"]:
