@@ -54,6 +54,8 @@ def plain_link(url: str) -> str:
 def clean_link(url: str) -> str:
     """The same of whatever length, a name and password taken away; empty if it leads nowhere on the web."""
     url = "".join(HIDDEN.sub("", url).split())
+    if "\\" in url:  # a browser takes it for a slash, so what stands before an "@" behind it is the host
+        return ""
     try:
         parts = urlsplit(url)
         place = parts.netloc.rpartition("@")[2]

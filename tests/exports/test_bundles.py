@@ -331,3 +331,33 @@ def test_what_an_ended_job_left_is_removed(catalogue, data):
     os.utime(left, (1, 1))
     bundle_store.make_room(keep="")
     assert not left.exists() and fresh.exists()
+
+
+def test_a_bundle_that_an_earlier_version_made_is_the_operators(client, settings, made):
+    """Its cover and its manifest show the query."""
+    path = made.file.with_suffix(".json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"query": "?q=mamba"}))
+    for role, allowed in (("anonymous", False), ("reader", False), ("operator", True)):
+        sign_in(client, settings, role)
+        assert (made.name in client.get(reverse("bundles")).content.decode()) is allowed, role
+        assert (client.get(reverse("bundle-file", args=[made.name, "json"])).status_code == 200) is allowed, role
+
+
+def test_the_same_works_are_the_same_bundle_whatever_was_typed(catalogue):
+    first, second = (bundle_plan.plan("report", query) for query in ("?q=mamba", "?q=mamba+-zebra"))
+    assert first.name == second.name, "a digest of the query would let it be guessed"
+
+
+def test_a_bundle_of_a_collection_by_its_link_is_not_everybodys(catalogue):
+    from readers.models import Collection
+    from readers.services import add
+    from tests.site.people import person
+
+    shared = Collection.objects.create(owner=person("owner"), name="Shared", visibility="link")
+    add(shared, Work.objects.get(slug="mamba"))
+    query = f"collection={shared.key}"
+    assert bundle_plan.plan("report", query, person("reader")).owner == person("reader").pk
+    assert bundle_plan.plan("report", query).owner == person("owner").pk
+    assert shared.key not in json.dumps(bundle_plan.manifest(bundle_plan.plan("report", query)))
+    Collection.objects.filter(pk=shared.pk).update(visibility="public")
+    assert bundle_plan.plan("report", query, person("reader")).owner is None

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from catalog.models import Work
-from readers import services
+from readers import collections_views, services
 from readers.models import Collection, CollectionItem
 from tests.site.people import asks_to_sign_in, person, sign_in
 from tests.site.shown import text
@@ -268,3 +268,18 @@ def test_no_inline_script_or_style(client, settings, collection):
     for address in ("", f"{collection.pk}/", f"{collection.pk}/edit/", f"{collection.pk}/delete/"):
         page = client.get(f"/collections/{address}").content.decode()
         assert not re.search(r"<style|<script(?![^>]*\bsrc=)|\sstyle=|\son\w+=", page)
+
+
+def test_a_collection_that_was_deleted_meanwhile_does_not_come_back(client, settings, collection, monkeypatch):
+    sign_in(client, settings, "owner")
+    gone = Collection.objects.get(pk=collection.pk)
+    item = gone.items.first()
+    monkeypatch.setattr(collections_views, "_own", lambda request, pk: gone)
+    monkeypatch.setattr(collections_views, "_item", lambda request, pk, number: item)
+    collection.delete()
+    gone.pk = collection_pk = item.collection_id
+    for path, data in (("edit", {"name": "N", "visibility": "private"}), (f"items/{item.pk}/note", {"note": "n"}),
+                       (f"items/{item.pk}/move", {"to": "down"}), (f"items/{item.pk}/remove", {})):  # fmt: skip
+        assert client.post(f"/collections/{collection_pk}/{path}/", data).status_code in (302, 404), path
+    assert client.post("/papers/orca/collect/", {"collection": str(collection_pk)}).status_code == 404
+    assert not Collection.objects.filter(pk=collection_pk).exists()

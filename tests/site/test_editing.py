@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from catalog import curation, editing
 from catalog.models import Category, Claim, Entry, Link, Work
 from tests.site.people import person, sign_in
 from tests.site.shown import text
@@ -166,3 +167,19 @@ def test_the_api_writes_history_too(curator, work):
     curator.patch("/api/v1/works/vllm", {"venue": "V"}, content_type="application/json")
     assert "through the API" in text(curator.get(f"{PAPER}history/"))
     assert Work.history.first().history_user == person("curator")
+
+
+def test_what_was_removed_meanwhile_is_told(curator, work, monkeypatch):
+    """Two curators who look at the same link: the second is told the truth, whether he removes or changes it."""
+    link = Link.objects.filter(entry__work=work).first()
+    address = f"{PAPER}edit/links/{link.pk}/"
+    sent, pk = filled(curator.get(address)), link.pk
+    first, second, third = (Link.objects.select_related("entry").get(pk=pk) for _ in range(3))
+    assert curation.remove(link, None) and not curation.remove(first, None)
+    seen = iter([second, third])  # each curator's view found it before the other's removal
+    monkeypatch.setattr(editing, "_row", lambda slug, part, number: (work, next(seen)))
+    said = text(curator.post(f"{address}remove/", follow=True))
+    assert "removed already, by somebody else" in said and "The link was removed." not in said
+    changed = curator.post(address, sent | {"label": "other"})
+    assert changed.status_code == 400 and "removed meanwhile" in text(changed)
+    assert not Link.objects.filter(pk=pk).exists(), "nothing brings it back"

@@ -1,11 +1,14 @@
 """Uploading a list: who may, what the preview shows, what confirming writes, and what is refused."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
 from django.db import IntegrityError
+from django.utils import timezone
 
 from catalog import import_views, imports
 from catalog.models import Category, Entry, ListImport, Work
@@ -200,3 +203,41 @@ def test_no_inline_script_or_style(curator):
         response = curator.get(address)
         assert not re.search(r"<style|<script(?![^>]*\bsrc=)|\sstyle=|\son\w+=", response.content.decode())
         assert "script-src 'self'" in response["Content-Security-Policy"]
+
+
+def test_a_curator_has_so_many_lists_waiting(curator, settings):
+    settings.IMPORT_DRAFTS_PER_USER = 2
+    assert [upload(curator, name=f"{i}.md").status_code for i in range(2)] == [302, 302]
+    third = upload(curator, name="third.md")
+    assert third.status_code == 409
+    assert "you have 2 lists to be applied, as many as one may have: apply or remove some first" in text(third)
+    first = ListImport.objects.last()
+    assert first and "was removed" in text(curator.post(f"/import/{first.pk}/discard/", follow=True))
+    assert curator.post(f"/import/{first.pk}/discard/").status_code == 404
+    assert upload(curator, name="third.md").status_code == 302
+
+
+def test_a_curators_lists_take_so_much_room(curator, settings):
+    settings.IMPORT_DRAFTS_MIB = 1
+    assert upload(curator, TEXT + "é" * 300_000).status_code == 302
+    full = upload(curator, TEXT + "é" * 300_000)
+    assert full.status_code == 409 and "your lists take 0.6 MiB, and with this one more than 1" in text(full)
+    assert ListImport.objects.count() == 1
+
+
+def test_a_list_that_was_applied_is_not_removed(curator):
+    upload(curator)
+    found = ListImport.objects.get()
+    ListImport.objects.update(applied_at=found.created_at)
+    said = text(curator.post(f"/import/{found.pk}/discard/", follow=True))
+    assert "applied or removed already" in said and ListImport.objects.exists()
+
+
+def test_old_lists_go(curator, settings):
+    for name in ("old.md", "applied.md", "fresh.md"):
+        upload(curator, name=name)
+    then = timezone.now() - timedelta(days=settings.IMPORT_DRAFT_DAYS + 1)
+    ListImport.objects.exclude(name="fresh.md").update(created_at=then)
+    ListImport.objects.filter(name="applied.md").update(applied_at=then)
+    call_command("load_catalog", verbosity=0)
+    assert dict(ListImport.objects.values_list("name", "text")) == {"applied.md": "", "fresh.md": TEXT}
