@@ -5,9 +5,10 @@ import datetime
 from django.urls import reverse
 from ninja import Field, Schema
 
-from catalog.models import Claim, Entry, Work, WorkQuerySet
+from catalog.models import Claim, Entry, Link, Work, WorkQuerySet
 from catalog.selection import DEVICES, OUTCOMES, SORTS
 from config.rest import Page
+from config.text import clean_link
 
 
 class Filters(Schema):
@@ -38,6 +39,11 @@ class LinkOut(Schema):
     role: str
     label: str
     url: str
+
+    @staticmethod
+    def resolve_url(link: Link) -> str:
+        """As it may be followed."""
+        return clean_link(link.url)
 
 
 class EntryOut(Schema):
@@ -124,6 +130,11 @@ class WorkOut(Schema):
     runnable: bool
     verdicts: list[dict[str, str]] = Field(description="devices and outcomes of its claims, each pair once")
     newest_result: datetime.datetime | None
+
+    @staticmethod
+    def resolve_url(work: Work) -> str:
+        """As it may be followed."""
+        return clean_link(work.url)
 
     @staticmethod
     def resolve_page(work: Work) -> str:

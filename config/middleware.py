@@ -77,7 +77,11 @@ def private_answers(get_response: Callable) -> Callable:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        if request.user.is_authenticated and "no-store" not in response.get("Cache-Control", ""):
+        if "no-store" in response.get("Cache-Control", "") or not (
+            request.COOKIES or "Authorization" in request.headers
+        ):
+            return response  # a probe does not ask the database who asks, nor does a visitor who shows nothing
+        if request.user.is_authenticated:
             patch_cache_control(response, private=True)
         return response
 

@@ -11,6 +11,7 @@ from django.urls import reverse
 from rocrate.model import ContextEntity, Person
 from rocrate.rocrate import ROCrate
 
+from config.text import clean_link, cleaned
 from jobs.models import Job
 from reproductions import drawing, spec
 from reproductions.models import Run
@@ -90,8 +91,9 @@ def _describe_root(crate: ROCrate, run: Run) -> None:
     crate.license = crate.add(ContextEntity(crate, LICENCE, {"@type": "CreativeWork", "name": "Apache-2.0"}))
     profile = {"@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}
     crate.root_dataset["conformsTo"] = crate.add(ContextEntity(crate, PROFILE, profile))
-    paper = {"@type": "ScholarlyArticle", "name": work.title, "url": work.url}
-    crate.root_dataset["isBasedOn"] = crate.add(ContextEntity(crate, work.url, paper))
+    address = clean_link(work.url)
+    paper = {"@type": "ScholarlyArticle", "name": cleaned(work.title), "url": address}
+    crate.root_dataset["isBasedOn"] = crate.add(ContextEntity(crate, address, paper))
 
 
 def _software(crate: ROCrate, run: Run, site: str) -> ContextEntity:

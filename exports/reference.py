@@ -87,7 +87,7 @@ def of_work(work: Work) -> Reference:
     }
     if work.published_title:
         note = f"Preprint, under the title “{work.title}”: arXiv:{work.arxiv_id}" if work.arxiv_id else ""
-        url = f"https://doi.org/{work.doi}" if work.doi else work.url
+        url = f"https://doi.org/{work.doi}" if work.doi else common["url"]
         return Reference(**common | {"url": url}, **published, title=work.published_title, note=note)
     return Reference(**common, **preprint, **published, title=work.title)
 

@@ -6,6 +6,7 @@ import pandas
 
 from catalog.models import Work
 from config.cells import inert
+from config.text import clean_link
 
 COLUMNS = ("key", "title", "authors", "published", "venue", "published_title", "kind", "arxiv_id", "doi", "url",
            "topics", "categories", "tags", "listed", "stars", "flames", "code", "claims", "licence")  # fmt: skip
@@ -19,7 +20,9 @@ def csv(works: Sequence[Work]) -> str:
 
 def _row(work: Work) -> dict:
     entries = list(work.entries.all())
-    code = dict.fromkeys(link.url for entry in entries for link in entry.links.all() if link.role == link.Role.CODE)
+    code = dict.fromkeys(
+        clean_link(link.url) for entry in entries for link in entry.links.all() if link.role == link.Role.CODE
+    )
     return {
         "key": work.slug,
         "title": work.title,
@@ -30,7 +33,7 @@ def _row(work: Work) -> dict:
         "kind": work.kind,
         "arxiv_id": work.arxiv_id or "",
         "doi": work.doi,
-        "url": work.url,
+        "url": clean_link(work.url),
         "topics": "; ".join(topic.name for topic in work.topics.all()),
         "categories": "; ".join(entry.category.name for entry in entries),
         "tags": "; ".join(dict.fromkeys(entry.tag for entry in entries if entry.tag)),

@@ -97,6 +97,7 @@ def shared(request: HttpRequest, key: str) -> HttpResponse:
     found = get_object_or_404(Collection.objects.exclude(visibility=Collection.Visibility.PRIVATE), key=key)
     response = _detail(request, found)
     response["X-Robots-Tag"] = "noindex"
+    response["Cache-Control"] = "private"
     return response
 
 
