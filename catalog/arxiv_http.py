@@ -165,7 +165,7 @@ def retry_after_s(text: str, otherwise: float) -> float:
 def _cause(error: Exception) -> str:
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return "it was too slow"
-    if isinstance(error, requests.ConnectionError):
+    if isinstance(error, requests.ConnectionError | outgoing.NoAnswer):
         return "no connection"
     return type(error).__name__ if not str(error) else str(error)[:120]
 
