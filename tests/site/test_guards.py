@@ -5,6 +5,7 @@ import io
 import json
 import re
 import sys
+import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -153,8 +154,6 @@ def test_the_api_refuses_what_hides_or_pretends(site, path, body):
 
 
 def test_pages_refuse_what_hides_or_pretends(site, browser):
-    import urllib.error
-
     browser("cora")
     facts = {"kind": "paper", "published": "2023-12", "authors": "A", "topics": ""}
     for path, data in (
@@ -246,8 +245,6 @@ def test_nor_on_postgresql(tmp_path, postgres_url):
 
 
 def test_pages_say_that_it_is_enough(site, browser):
-    import urllib.error
-
     browser("dora")
     token = site.token("/accounts/tokens/")
     site.page("/accounts/tokens/", {"csrfmiddlewaretoken": token, "name": "second", "scope": "read"})
