@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -152,7 +153,7 @@ class Installation:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 known = str(self.data) in " ".join(process.cmdline()) or (
-                    process.environ().get("DATA_DIR") == str(self.data)
+                    Path(process.environ().get("DATA_DIR", "/")).is_relative_to(self.data)
                 )
                 if known and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
@@ -186,6 +187,14 @@ def postgres(folder: Path) -> Iterator[str]:
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+def new_database(server: str) -> str:
+    """A new database on a PostgreSQL server; its address."""
+    name = f"own_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as database:
+        database.execute(f"CREATE DATABASE {name}")
+    return urllib.parse.urlsplit(server)._replace(path=f"/{name}").geturl()
 
 
 def _answers(url: str) -> bool:

@@ -13,7 +13,7 @@ from collections import Counter
 import pytest
 
 from tests.installation import eventually
-from tests.site.test_chaos import Site
+from tests.site.chaos import Site
 from tests.waiting import allowed
 
 pytestmark = pytest.mark.xdist_group("chaos")

