@@ -50,8 +50,5 @@ screenshots: .venv/installed-tests
 	@$(PY) -m tests.screenshots $(ARGS)
 
 results: install
-	@$(PY) manage.py migrate -v0
-	@$(PY) manage.py load_catalog -v0
-	@$(PY) manage.py sync_reproductions -v0
-	@$(PY) manage.py load_records -v0
+	@$(PY) manage.py prepare
 	@$(PY) manage.py results -o docs/results.md

@@ -8,7 +8,7 @@ from pathlib import Path
 
 # What Claimcheck makes in its data folder; anything else there is somebody else's and stays as it is.
 FILES = ("db.sqlite3*", "secret_key", "beat-schedule*", "redis.sock", "up.lock")
-FOLDERS = ("logs", "models", "prepared", "papers", "bundles", "scratch")
+FOLDERS = ("logs", "models", "prepared", "papers", "bundles", "scratch", "backups")
 
 
 class Taken(Exception):

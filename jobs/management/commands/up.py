@@ -35,8 +35,7 @@ class Command(BaseCommand):
         port = _port(os.environ.get("PORT") or "8000")
         take_folder(settings.DATA_DIR, f"http://{_host(bind)}:{port}/")
         check_machine(bind, port)
-        for command in ("migrate", "load_catalog", "sync_reproductions", "load_records"):
-            call_command(command, verbosity=0)
+        call_command("prepare", stdout=self.stdout)
         stopping: list = []
         for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(sign, lambda *caught: stopping.append(caught))
