@@ -1,4 +1,4 @@
-"""The whole installation in one file: made while everything runs, checked before anything is touched, put back whole."""
+"""The whole installation in one file: made while everything runs, checked before anything is touched, put back."""
 
 
 class BackupError(Exception):
