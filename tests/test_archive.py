@@ -31,16 +31,16 @@ def sealed(path: Path) -> Path:
     return path
 
 
-def made_up(path: Path, members: list[tuple[str | zipfile.ZipInfo, bytes]], **changes) -> Path:
+def made_up(path: Path, content: list[tuple[str | zipfile.ZipInfo, bytes]], **changes) -> Path:
     """A file with these members, told as they are unless `changes` say otherwise."""
     told = {
         name if isinstance(name, str) else name.filename: {
             "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "changed": 0
         }
-        for name, data in members
+        for name, data in content
     }  # fmt: skip
     with zipfile.ZipFile(path, "w") as packed:
-        for name, data in members:
+        for name, data in content:
             packed.writestr(name, data)
         packed.writestr("manifest.json", json.dumps({"format": 1, **HEAD, "members": told} | changes))
         packed.comment = b"0" * 64
@@ -127,7 +127,10 @@ def test_members_that_the_manifest_does_not_tell_are_refused(tmp_path):
         archive.check(made_up(tmp_path / "twice", [(PAPER, b"x"), (PAPER, b"x")]))
 
 
-def told(size, sha256=hashlib.sha256(b"x").hexdigest(), changed=0) -> dict:
+X = hashlib.sha256(b"x").hexdigest()
+
+
+def told(size, sha256=X, changed=0) -> dict:
     return {"members": {PAPER: {"size": size, "sha256": sha256, "changed": changed}}}
 
 

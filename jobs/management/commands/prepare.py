@@ -32,7 +32,7 @@ class Command(BaseCommand):
         try:
             call_command("migrate", verbosity=0)
         except DatabaseError as error:
-            how = f"; manage.py restore {snapshot} --replace takes it back" if snapshot else ""
+            how = f"; manage.py restore {snapshot} --replace --no-migrate takes it back" if snapshot else ""
             raise CommandError(f"migrating failed: {str(error).partition(chr(10))[0]}{how}", returncode=2) from None
         for command in ("load_catalog", "sync_reproductions", "load_records"):
             call_command(command, verbosity=0)

@@ -23,6 +23,7 @@ class Command(BaseCommand):
         """Which file, and whether it may replace what is here."""
         parser.add_argument("file", metavar="FILE", type=Path)
         parser.add_argument("--replace", action="store_true", help="replace what is here, which is kept aside first")
+        parser.add_argument("--no-migrate", action="store_true", help="leave the database to the version that made it")
 
     def handle(self, *args, **options) -> None:
         """Say what was restored, what was migrated, and where the earlier data is."""
@@ -37,7 +38,8 @@ class Command(BaseCommand):
         with_files = f"and {count} files" if manifest["whole"] else "(files are as they were)"
         rows = sum(manifest["rows"].values())
         self.stdout.write(f"restored {path} of {manifest['made_at']}: {rows:,} rows {with_files}")
-        self.stdout.write(f"migrated to this version: {', '.join(self._migrate()) or 'it was already'}")
+        if not options["no_migrate"]:
+            self.stdout.write(f"migrated to this version: {', '.join(self._migrate()) or 'it was already'}")
         self.stdout.write("everybody signs in anew; accounts, tokens and links to set passwords are as they were then")
 
     def _migrate(self) -> list[str]:
