@@ -42,7 +42,7 @@ def look(database: Path) -> tuple[list[str], dict[str, int]]:
     with closing(_open(database)) as opened:
         said = opened.execute("PRAGMA quick_check(1)").fetchone()[0]
         if said != "ok":
-            raise sqlite3.DatabaseError(said)
+            raise sqlite3.DatabaseError(" ".join(said.split()))
         tables = [name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
         rows = {name: opened.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchone()[0] for name in tables}
         asked = "SELECT app || '.' || name FROM django_migrations ORDER BY id"
