@@ -1,6 +1,7 @@
-"""What an installation holds: every row of every table, every file."""
+"""What an installation holds, every row of every table, every file; and what its commands say."""
 
 import os
+import resource
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from psycopg import sql
 from tests.installation import Installation
 
 Tables = dict[str, list[dict[str, Any]]]
+NEW = "from django.contrib.auth.models import User; print('new', User.objects.create_user('new').pk)"
 
 
 def tables(site: Installation) -> Tables:
@@ -50,3 +52,26 @@ def everything(site: Installation) -> dict[str, tuple[bytes, int]]:
         for path in (Path(place) / name for name in names if name != "up.lock"):
             found[str(path.relative_to(site.data))] = (path.read_bytes(), path.stat().st_mtime_ns)
     return found
+
+
+def done(site: Installation, *words: str, **options) -> str:
+    """What a command says that ends well."""
+    ended = site.manage(*words, **options)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def refused(site: Installation, *words: str, **options) -> str:
+    """The one line of a command that ends with code 2."""
+    ended = site.manage(*words, **options)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr + ended.stdout
+    return ended.stderr
+
+
+def without_sessions(found: dict) -> dict:
+    return {name: rows for name, rows in found.items() if name != "django_session"}
+
+
+def limited() -> None:
+    """No file of this process grows above 64 KiB, as on a disk that is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))

@@ -12,8 +12,7 @@ import pytest
 
 from config.backup.upgrading import KEPT
 from tests.installation import Installation
-from tests.site.kept import Tables, tables
-from tests.site.test_backup import done, limited, refused, without_sessions
+from tests.site.kept import Tables, done, limited, refused, tables, without_sessions
 
 pytestmark = pytest.mark.xdist_group("up")
 EARLIER = Path(__file__).parent / "data" / "earlier.sqlite3.gz"
