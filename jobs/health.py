@@ -29,11 +29,11 @@ def check() -> list[Part]:
         waiting = list(Job.objects.filter(status=Job.Status.QUEUED).order_by("queued_at"))
         swept = Pulse.objects.filter(name="sweep").first()
     except DatabaseError as error:
-        return [Part("database", False, str(error)), _redis(), _disk()]
+        return [Part("database", False, str(error)), redis_part(), _disk()]
     silent = int((timezone.now() - swept.at).total_seconds()) if swept else None
     return [
         Part("database", True, settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]),
-        _redis(),
+        redis_part(),
         _disk(),
         Part(
             "sweep",
@@ -74,7 +74,8 @@ def _queue(waiting: list[Job], nodes: list[Node]) -> Part:
     return Part("queue", age < 3600 and not stuck, said)
 
 
-def _redis() -> Part:
+def redis_part() -> Part:
+    """Redis, which is asked."""
     address = settings.REDIS_URL.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
     try:
         redis.Redis.from_url(address, socket_connect_timeout=1, socket_timeout=1).ping()
