@@ -32,6 +32,9 @@ CONTROL: dict = {
 }
 
 
+MOST_MEASURED = 10.0  # a time factor above is a busy start, or for an operator to say
+
+
 class CannotJoin(Exception):
     """The node cannot be registered; the message is one line."""
 
@@ -80,7 +83,7 @@ def register(name: str, device: str, index: int) -> Node:
         "capability": found[index]["capability"],
         "versions": offered["versions"],
         "offers": offered["specs"],
-        "time_factor": given or offered["time_factor"],
+        "time_factor": given or min(offered["time_factor"], MOST_MEASURED),
         "trouble": trouble(),
         "started_at": now,
         "heartbeat_at": now,

@@ -20,6 +20,7 @@ from jobs.health import check
 from jobs.health import ready as is_ready
 from jobs.models import Job, Node
 from jobs.monitoring import Installation
+from jobs.node import MOST_MEASURED
 
 LOG_SHOWN = 40_000  # characters at the end of a log
 
@@ -69,7 +70,9 @@ def nodes(request: HttpRequest) -> HttpResponse:
     """Every worker that was heard in the last day: what it has, what it does, when it spoke."""
     doing = {a.node: job for job in Job.objects.active() for a in job.attempts.filter(number=job.attempt)}
     rows = [(node, doing.get(node.name)) for node in Node.objects.with_deeds()]
-    return render(request, "jobs/nodes.html", {"rows": rows, "silent_s": settings.LOST_AFTER_S})
+    return render(
+        request, "jobs/nodes.html", {"rows": rows, "silent_s": settings.LOST_AFTER_S, "most_measured": MOST_MEASURED}
+    )
 
 
 @require_POST

@@ -1,4 +1,4 @@
-"""Formats of logs, in a process of their own: what a message holds begins no line, and errors that nobody caught count."""
+"""Formats of logs, in a process of their own: no message begins a line, and errors that nobody caught are records."""
 
 import json
 import os
