@@ -47,7 +47,8 @@ def check() -> list[Part]:
 
 def _disk() -> Part:
     said = trouble()
-    return Part("disk", not said, said or f"{shutil.disk_usage(settings.DATA_DIR).free // 2**20:,} MiB free")
+    free = shutil.disk_usage(settings.DATA_DIR).free / 2**30
+    return Part("disk", not said, said or f"{free:,.1f} GiB are free; a node needs {settings.FREE_DISK_MIB} MiB")
 
 
 def _workers(nodes: list[Node]) -> Part:
@@ -69,8 +70,7 @@ def _queue(waiting: list[Job], nodes: list[Node]) -> Part:
     able = [node for node in nodes if not node.trouble and not node.draining]
     stuck = [job for job in waiting if not any(node.can_run(job) for node in able)]
     if stuck:
-        numbers = ", ".join(str(job.pk) for job in stuck[:5])
-        said += f"; {len(stuck)} that no connected node could take, such as job {numbers}"
+        said += f"; {len(stuck)} of them no connected node could take, such as job {stuck[0].pk}"
     return Part("queue", age < 3600 and not stuck, said)
 
 

@@ -2,7 +2,8 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -19,7 +20,6 @@ from jobs.models import Job, Node, Pulse
 
 DEVICES = ("cpu", "cuda", "control")
 NODE_STATES = ("able", "draining", "trouble", "silent")
-DISKS = {"data": settings.DATA_DIR, "root": "/"}
 Status = Job.Status
 
 
@@ -37,7 +37,7 @@ class Installation(Collector):
         yield from figures
 
 
-def _gauge(name: str, text: str, labels: Iterable[str], values: dict[tuple[str, ...], float]) -> Metric:
+def _gauge(name: str, text: str, labels: Iterable[str], values: Mapping[Any, float]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=list(labels))
     for key, value in values.items():
         family.add_metric(key, value)
@@ -48,7 +48,7 @@ def _this_process() -> Iterator[Metric]:
     build = {(version(), commit()): 1}
     yield _gauge("claimcheck_build_info", "Which Claimcheck this is.", ("version", "commit"), build)
     yield GaugeMetricFamily("claimcheck_redis_up", "Whether Redis answers.", value=health.redis_part().ok)
-    usage = {(name,): shutil.disk_usage(path) for name, path in DISKS.items()}
+    usage = {(name,): shutil.disk_usage(path) for name, path in (("data", settings.DATA_DIR), ("root", "/"))}
     free, size = ({key: getattr(of, part) for key, of in usage.items()} for part in ("free", "total"))
     about = "of the disk that DATA_DIR (data) or / (root) is on, on the web server's machine."
     yield _gauge("claimcheck_disk_free_bytes", f"Free bytes {about}", ["disk"], free)

@@ -163,7 +163,7 @@ def test_health_misses_a_node_for_what_waits(client, node):
     job(requires="x"), job(requires="x")
     assert "queue works 2 waiting" in health(client)[1]
     Node.objects.update(draining=True)
-    assert "2 that no connected node could take" in health(client)[1]
+    assert "2 of them no connected node could take" in health(client)[1]
 
 
 def test_nodes_page_and_who_may_drain(client, django_user_model, node):
