@@ -10,16 +10,16 @@ from django.utils.cache import patch_cache_control
 from config.rest import Problem, problem_response
 from readers import tokens
 
-API = "/api/"
+API, METRICS = "/api/", "/metrics"  # addresses for programs
 
 
 def bearer_token(get_response: Callable) -> Callable:
-    """On the API, the header `Authorization: Bearer TOKEN` makes a request its owner's, whatever its cookies say."""
+    """For programs, the header `Authorization: Bearer TOKEN` makes a request its owner's, whatever its cookies say."""
 
     def middleware(request: Any) -> HttpResponse:
         request.scope, request.bad_token = "", False
         header = request.headers.get("Authorization")
-        if header is not None and request.path.startswith(API):
+        if header is not None and _is_for_programs(request):
             scheme, _, text = header.partition(" ")
             token = tokens.find(text.strip()) if scheme.lower() == "bearer" else None
             request.bad_token = token is None
@@ -30,13 +30,17 @@ def bearer_token(get_response: Callable) -> Callable:
     return middleware
 
 
+def _is_for_programs(request: HttpRequest) -> bool:
+    return request.path.startswith(API) or request.path == METRICS
+
+
 def api_problems(get_response: Callable) -> Callable:
     """On the API, what django-ninja or Django refuse by themselves (another method, another host) is a problem too."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         known = response.status_code < 400 or response["Content-Type"] == "application/problem+json"
-        if known or not request.path.startswith(API):
+        if known or not _is_for_programs(request):
             return response
         allowed = response.get("Allow", "")
         detail = f"expected one of {allowed}, got {request.method}" if allowed else "the request was refused"

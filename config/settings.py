@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
 
+from config import logs
 from config.secret import read_or_make_secret
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -13,6 +15,12 @@ DATA_DIR = Path(os.environ.get("DATA_DIR", BASE_DIR / "data")).resolve()
 
 def _flag(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "true", "yes")
+
+
+def _one_of(name: str, *words: str) -> str:
+    if (found := os.environ.get(name) or words[0]) not in words:
+        raise ImproperlyConfigured(f"{name}: expected {' or '.join(words)}, got {found!r}")
+    return found
 
 
 DEBUG = _flag("DEBUG")
@@ -42,6 +50,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.observed.observed",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.gzip.GZipMiddleware",
@@ -167,11 +176,6 @@ PAPERS_MIB = int(os.environ.get("PAPERS_MIB", 4096))  # disk that copies of pape
 FETCH_TEST_SERVER = os.environ.get("FETCH_TEST_SERVER", "")  # host:port of the tests' own server, which is not public
 BUNDLES_MIB = int(os.environ.get("BUNDLES_MIB", 4096))  # disk that PDF bundles may take; the least used go first
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "WARNING")},
-    "loggers": {"jobs": {"level": "INFO"}},
-}
+METRICS = _one_of("METRICS", "operators", "public")  # who may read /metrics
+LOG_FORMAT = _one_of("LOG_FORMAT", *logs.FORMATS)
+LOGGING = logs.configuration(LOG_FORMAT, os.environ.get("LOG_LEVEL", "WARNING"))

@@ -1,5 +1,7 @@
 """Citations by API: the formats of /export/, for one work and for any selection."""
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
@@ -9,9 +11,12 @@ from exports import citation_views, selecting
 from exports.citations import FORMATS
 
 router = Router(tags=["export"])
+# What ninja cannot know, since the answer is no JSON.
+TYPES = {one.media_type: {"schema": {"type": "string"}} for one in FORMATS.values()}
+AS_TEXT: dict[str, Any] = {"responses": {200: {"description": "In the format asked for", "content": TYPES}}}
 
 
-@router.get("/export/{name}", response={200: None})
+@router.get("/export/{name}", response={200: None}, openapi_extra=AS_TEXT)
 def export_selection(
     request: HttpRequest, name: str, works: str = "", q: str = "", ascii: bool = False
 ) -> HttpResponse:
@@ -27,7 +32,7 @@ def export_selection(
         raise Problem(422, str(error)) from None
 
 
-@router.get("/works/{slug}/citation", response={200: None})
+@router.get("/works/{slug}/citation", response={200: None}, openapi_extra=AS_TEXT)
 def work_citation(request: HttpRequest, slug: str, format: str = "bibtex", ascii: bool = False) -> HttpResponse:
     """One work in one of the same formats."""
     if format not in FORMATS:

@@ -29,11 +29,11 @@ def check() -> list[Part]:
         waiting = list(Job.objects.filter(status=Job.Status.QUEUED).order_by("queued_at"))
         swept = Pulse.objects.filter(name="sweep").first()
     except DatabaseError as error:
-        return [Part("database", False, str(error)), _redis(), _disk()]
+        return [Part("database", False, str(error)), redis_part(), _disk()]
     silent = int((timezone.now() - swept.at).total_seconds()) if swept else None
     return [
         Part("database", True, settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]),
-        _redis(),
+        redis_part(),
         _disk(),
         Part(
             "sweep",
@@ -47,7 +47,8 @@ def check() -> list[Part]:
 
 def _disk() -> Part:
     said = trouble()
-    return Part("disk", not said, said or f"{shutil.disk_usage(settings.DATA_DIR).free // 2**20:,} MiB free")
+    free = shutil.disk_usage(settings.DATA_DIR).free / 2**30
+    return Part("disk", not said, said or f"{free:,.1f} GiB are free; a node needs {settings.FREE_DISK_MIB} MiB")
 
 
 def _workers(nodes: list[Node]) -> Part:
@@ -69,12 +70,12 @@ def _queue(waiting: list[Job], nodes: list[Node]) -> Part:
     able = [node for node in nodes if not node.trouble and not node.draining]
     stuck = [job for job in waiting if not any(node.can_run(job) for node in able)]
     if stuck:
-        numbers = ", ".join(str(job.pk) for job in stuck[:5])
-        said += f"; {len(stuck)} that no connected node could take, such as job {numbers}"
+        said += f"; {len(stuck)} of them no connected node could take, such as job {stuck[0].pk}"
     return Part("queue", age < 3600 and not stuck, said)
 
 
-def _redis() -> Part:
+def redis_part() -> Part:
+    """Redis, which is asked."""
     address = settings.REDIS_URL.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
     try:
         redis.Redis.from_url(address, socket_connect_timeout=1, socket_timeout=1).ping()

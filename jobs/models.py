@@ -83,6 +83,7 @@ class Job(models.Model):
 
     class Meta:
         ordering = ["-queued_at", "-pk"]
+        indexes = [models.Index(fields=["kind", "status", "code"], name="job_how_it_ended")]  # /metrics counts by it
         constraints = [
             models.CheckConstraint(
                 name="job_ended_when_final",

@@ -12,7 +12,7 @@ import threading
 import time
 
 from celery import current_app
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from django.conf import settings
 from django.db import IntegrityError, connection
 from django.utils import timezone
@@ -30,6 +30,9 @@ CONTROL: dict = {
     "versions": {},
     "time_factor": 1.0,  # its jobs wait for other sites more than for a core
 }
+
+
+MOST_MEASURED = 10.0  # a time factor above is a busy start, or for an operator to say
 
 
 class CannotJoin(Exception):
@@ -80,7 +83,7 @@ def register(name: str, device: str, index: int) -> Node:
         "capability": found[index]["capability"],
         "versions": offered["versions"],
         "offers": offered["specs"],
-        "time_factor": given or offered["time_factor"],
+        "time_factor": given or min(offered["time_factor"], MOST_MEASURED),
         "trouble": trouble(),
         "started_at": now,
         "heartbeat_at": now,
@@ -96,7 +99,7 @@ def register(name: str, device: str, index: int) -> Node:
 def serve(node: Node, queues: str, concurrency: int) -> None:
     """A Celery worker for this node, until SIGTERM; its job is then queued again at once."""
     end_left_overs(node.name)
-    threading.Thread(target=heartbeats, args=[node.pk], daemon=True).start()
+    threading.Thread(target=heartbeats, args=[node.pk, node.name], daemon=True).start()
 
     def stop(**kwargs) -> None:
         supervise.STOP.set()
@@ -104,19 +107,23 @@ def serve(node: Node, queues: str, concurrency: int) -> None:
     def begin(**kwargs) -> None:
         wake_nodes([node])
 
+    def keep_logging(**kwargs) -> None:
+        """Celery sets up no logging of its own where somebody listens."""
+
+    setup_logging.connect(keep_logging)
     worker_shutting_down.connect(stop)
     worker_ready.connect(begin)
-    arguments = ["worker", "--pool=threads", f"--concurrency={concurrency}", f"--queues={queues}"]
+    arguments = ["--quiet", "worker", "--pool=threads", f"--concurrency={concurrency}", f"--queues={queues}"]
     arguments += [f"--hostname={node.name}", "--without-gossip", "--without-mingle", "--loglevel=WARNING"]
     current_app.worker_main(arguments)
 
 
-def heartbeats(pk: int) -> None:
+def heartbeats(pk: int, name: str) -> None:
     """Say every few seconds that the node lives; runs in a thread for as long as its process."""
     while True:
         try:
             Node.objects.filter(pk=pk).update(heartbeat_at=timezone.now(), trouble=trouble())
         except Exception as error:  # the database may be away for a while; the node goes on
-            logger.warning("heartbeat not stored: %s", error)
+            logger.warning("heartbeat not stored: %s", error, extra={"node": name})
             connection.close()
         time.sleep(settings.HEARTBEAT_S)

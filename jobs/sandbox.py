@@ -36,7 +36,8 @@ def environment(device: str, device_uuid: str, mark: str, download: bool = False
 
 def own_environment(mark: str) -> dict[str, str]:
     """What Claimcheck's own commands need: all that this process knows."""
-    return dict(os.environ) | {"PYTHONUNBUFFERED": "1", "DATA_DIR": str(settings.DATA_DIR), groups.MARK: mark}
+    told = {name: value for name, value in os.environ.items() if name != "LOG_FORMAT"}  # what it logs, people read
+    return told | {"PYTHONUNBUFFERED": "1", "DATA_DIR": str(settings.DATA_DIR), groups.MARK: mark}
 
 
 def memory_limit() -> int:

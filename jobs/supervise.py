@@ -26,6 +26,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from config import logs
 from jobs import groups
 from jobs.disk import DISK_ERRORS, is_full, trouble
 from jobs.models import Attempt, Job, LogChunk, Node
@@ -68,7 +69,8 @@ def work(node: Node) -> int:
     """Run jobs until none fits this node; returns how many."""
     count = 0
     while not STOP.is_set() and (job := take(node)):
-        _attempt(job, node)
+        with logs.known(job=job.pk, node=node.name):
+            _attempt(job, node)
         count += 1
     return count
 
@@ -93,6 +95,7 @@ def _attempt(job: Job, node: Node) -> None:
     attempt = Attempt(job=job, number=job.attempt, node=node.name, host=node.host)
     folder = attempt.folder
     child = None
+    logger.info("job %s: attempt %s", job.pk, job.attempt)
     try:
         attempt.save()
         folder.mkdir(parents=True)

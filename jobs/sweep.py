@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from config import logs
 from jobs import groups
 from jobs.models import Attempt, Job, Node, Pulse
 from jobs.states import change, fence
@@ -22,7 +23,8 @@ FORGET_NODES_AFTER = timedelta(days=1)
 def sweep() -> None:
     """One round."""
     for job in Job.objects.silent():
-        take_back(job)
+        with logs.known(job=job.pk):
+            take_back(job)
     _follow_versions()
     _give_up_unwanted()
     for device in Job.objects.filter(status=Status.QUEUED).values_list("device", flat=True).distinct().order_by():
@@ -64,7 +66,7 @@ def _follow_versions() -> None:
         try:
             code, reason = "changed-work", follow(job) if follow else ""
         except Exception as error:  # one broken job holds up nobody else's
-            logger.exception("job %s cannot follow the present version", job.pk)
+            logger.exception("job %s cannot follow the present version", job.pk, extra={"job": job.pk})
             code, reason = "internal", f"{type(error).__name__}: {error}"
         if reason:
             change(job.pk, job.attempt, [Status.QUEUED], Status.FAILED, code=code, reason=reason)

@@ -8,6 +8,7 @@ urlpatterns = [
     path("health/", views.health, name="health"),
     path("health/live", views.live, name="live"),
     path("health/ready", views.ready, name="ready"),
+    path("metrics", views.metrics, name="metrics"),
     path("nodes/", views.nodes, name="nodes"),
     path("nodes/<int:pk>/drain/", views.node_drain, name="node_drain"),
     path("jobs/start/<slug:kind>/", views.job_start, name="job_start"),

@@ -7,14 +7,20 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
 
 from config.http import HtmxRequest, UserRequest
+from config.observed import REQUEST_SECONDS
 from config.quota import Full
+from config.rest import Problem, problem_response
 from jobs import queue, services, supervise
 from jobs.failures import FAILURES
 from jobs.health import check
 from jobs.health import ready as is_ready
 from jobs.models import Job, Node
+from jobs.monitoring import Installation
+from jobs.node import MOST_MEASURED
 
 LOG_SHOWN = 40_000  # characters at the end of a log
 
@@ -44,11 +50,29 @@ def ready(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@never_cache
+def metrics(request: HttpRequest) -> HttpResponse:
+    """What Prometheus reads: for operators, or with METRICS=public for everybody who can reach the site."""
+    if settings.METRICS != "public" and not request.user.is_staff:
+        signed_in = request.user.is_authenticated
+        said = "metrics are for operators; see METRICS in docs/operations.md"
+        return problem_response(request, Problem(403 if signed_in else 401, said))
+    registry = CollectorRegistry()
+    registry.register(Installation())
+    registry.register(REQUEST_SECONDS)
+    ProcessCollector(registry=registry)
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return HttpResponse(encode(registry), content_type=content_type)
+
+
+@require_safe
 def nodes(request: HttpRequest) -> HttpResponse:
     """Every worker that was heard in the last day: what it has, what it does, when it spoke."""
     doing = {a.node: job for job in Job.objects.active() for a in job.attempts.filter(number=job.attempt)}
     rows = [(node, doing.get(node.name)) for node in Node.objects.with_deeds()]
-    return render(request, "jobs/nodes.html", {"rows": rows, "silent_s": settings.LOST_AFTER_S})
+    return render(
+        request, "jobs/nodes.html", {"rows": rows, "silent_s": settings.LOST_AFTER_S, "most_measured": MOST_MEASURED}
+    )
 
 
 @require_POST

@@ -46,7 +46,9 @@ class ReproductionOut(Schema):
     question: str
     spec_hash: str
     retired: bool
-    sizes: dict[str, Any] = Field(description="each size with its parameters, time limit and scale")
+    sizes: dict[str, Any] = Field(
+        description="each size with its parameters, scale and time limit on the reference machine"
+    )
     limits: dict[str, Any] = Field(description="what each parameter may be")
     checks: list[dict[str, Any]]
     headlines: list[dict[str, Any]] = Field(description="the verdict that stands for each check and device")

@@ -116,6 +116,20 @@ def _checked(reproduction: Reproduction, size: str, device: str, changes: dict[s
         raise Refused(str(error)) from None
 
 
+def sizes_offered(reproduction: Reproduction) -> list[dict[str, Any]]:
+    """Each size with its scale and the time limit that a node which could take it now would give it, from the least
+    to the most; where there is none, that of the reference.
+    """
+    nodes = list(Node.objects.live().filter(device__in=DEVICES, draining=False, trouble=""))
+    found = []
+    for name, size in reproduction.spec["sizes"].items():
+        needs = {"requires": reproduction.requires} | (size.get("needs") or {})
+        able = [node.time_factor for node in nodes if node.can_run(Job(device=node.device, **needs))] or [1.0]
+        limits = {"low": size["limit_s"] * min(able), "high": size["limit_s"] * max(able)}
+        found.append({"name": name, "scale": size["scale"]} | limits)
+    return found
+
+
 def offered_devices() -> list[str]:
     """Device kinds a run may ask for: the CPU always (its worker may just be starting), others while a node lives."""
     others = Node.objects.live().filter(device__in=DEVICES).exclude(device="cpu")

@@ -54,6 +54,7 @@ def _paper(
         "method": sources.method(slug) if reproduction else None,
         "related": around,
         "beside": neighbours,
+        "sizes": services.sizes_offered(reproduction) if reproduction else [],
         "devices": services.offered_devices(),
         "may_edit": curation.is_curator(request.user),
         "error": error,

@@ -1,5 +1,6 @@
 """Who is next: by turns, with an honest estimate; and nodes that take nothing more."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from jobs.sweep import sweep
 
 pytestmark = pytest.mark.django_db
 Status = Job.Status
+NODE = ("host", "pid", "device", "device_name", "offers", "started_at", "heartbeat_at")
 
 
 @pytest.fixture
@@ -79,6 +81,31 @@ def test_without_history_half_the_limit_is_expected(node):
     assert queue.waiting_s(first) == 0 and queue.waiting_s(second) == 30
 
 
+def test_a_slow_node_is_expected_to_take_longer(node):
+    Node.objects.update(time_factor=3)
+    first, second = job(limit=60), job(limit=60)
+    assert queue.waiting_s(first) == 0 and queue.waiting_s(second) == 90
+    finished(20, limit=60)  # on a machine as fast as the reference
+    assert round(queue.waiting_s(second)) == 60
+    Job.objects.filter(status=Status.FINISHED).update(time_factor=2)
+    assert round(queue.waiting_s(second)) == 30
+
+
+def test_of_two_nodes_the_quicker_is_free_earlier(node):
+    Node.objects.create(**{f: getattr(node, f) for f in NODE} | {"name": "slow", "time_factor": 4})
+    finished(20)
+    waiting = [job() for _ in range(4)]
+    assert [round(queue.waiting_s(one)) for one in waiting] == [0, 0, 20, 40]
+
+
+def test_a_running_job_is_expected_to_end_as_its_own_node_has_it(node):
+    running, waiting = job(limit=60), job(limit=60)
+    Node.objects.update(time_factor=3)
+    node.refresh_from_db()
+    assert supervise.take(node).pk == running.pk
+    assert round(queue.waiting_s(waiting)) == 90
+
+
 def test_no_node_no_estimate(node):
     assert queue.waiting_s(job(requires="another")) is None
     Node.objects.update(draining=True)
@@ -111,6 +138,32 @@ def test_health_misses_the_sweep(client):
     Pulse.objects.create(name="sweep", at=timezone.now() - timedelta(minutes=5))
     page = client.get("/health/")
     assert page.status_code == 503 and "last 300 s ago" in page.content.decode()
+
+
+def health(client) -> tuple[int, str]:
+    """Its status and its text, with everything but the nodes in order."""
+    Pulse.objects.update_or_create(name="sweep", defaults={"at": timezone.now()})
+    page = client.get("/health/")
+    return page.status_code, " ".join(re.sub("<[^>]*>", " ", page.content.decode()).split())
+
+
+def test_health_sees_that_the_last_node_is_drained_or_in_trouble(client, node):
+    assert "workers works n (a CPU)" in health(client)[1]
+    Node.objects.update(draining=True)
+    status, said = health(client)
+    assert status == 503 and "workers does not work n (a CPU, drained)" in said
+    Node.objects.update(draining=False, trouble="only 3 MiB of disk are free")
+    status, said = health(client)
+    assert status == 503 and "workers does not work n (a CPU, only 3 MiB of disk are free)" in said
+    Node.objects.create(**{f: getattr(node, f) for f in NODE} | {"name": "another"})
+    assert "workers works another (a CPU), n (a CPU, only 3 MiB of disk are free)" in health(client)[1]
+
+
+def test_health_misses_a_node_for_what_waits(client, node):
+    job(requires="x"), job(requires="x")
+    assert "queue works 2 waiting" in health(client)[1]
+    Node.objects.update(draining=True)
+    assert "2 of them no connected node could take" in health(client)[1]
 
 
 def test_nodes_page_and_who_may_drain(client, django_user_model, node):

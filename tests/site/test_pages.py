@@ -290,3 +290,21 @@ def test_a_plot_that_the_rows_have_nothing_for_is_left_out(client, made):
     assert "Only on a GPU" not in page and f"/runs/{run.pk}/plots/1.svg" in page
     assert client.get(f"/runs/{run.pk}/plots/1.png").status_code == 200
     assert client.get(f"/runs/{run.pk}/plots/0.png").status_code == 404
+
+
+def test_a_time_limit_is_said_as_the_nodes_that_could_take_the_run_have_it(reader, made):
+    def limits() -> list[str]:
+        page = reader.get("/papers/flashattention/").content.decode()
+        return re.findall(r"cpu: reduced scale, (at most [^<]*)<", page)
+
+    now = timezone.now()
+    node = {"host": "h", "pid": 1, "device": "cpu", "started_at": now, "heartbeat_at": now, "offers": [made.requires]}
+    assert limits() == ["at most 10.0 s"]
+    Node.objects.create(name="one", time_factor=2.5, **node)
+    assert limits() == ["at most 25.0 s"]
+    Node.objects.create(name="two", time_factor=9, **node)
+    assert limits() == ["at most 25.0 s to 1 min 30 s, by node"]
+    Node.objects.filter(name="two").update(offers=["another"])
+    assert limits() == ["at most 25.0 s"]
+    Node.objects.filter(name="one").update(draining=True)
+    assert limits() == ["at most 10.0 s"]

@@ -1,6 +1,7 @@
 """python manage.py worker --device cpu|cuda: this machine joins as a node."""
 
 import contextlib
+import logging
 import socket
 
 from django.conf import settings
@@ -8,6 +9,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config import private
 from jobs.node import CannotJoin, register, serve
+
+logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
@@ -30,5 +33,7 @@ class Command(BaseCommand):
             node = register(name or f"{socket.gethostname()}-{device}{index}", device, gpu)
         except CannotJoin as error:
             raise CommandError(str(error)) from None
-        self.stdout.write(f"{node.name}: {node.device_name}, {len(node.offers)} reproductions")
+        logger.info(
+            "%s: %s, %s reproductions", node.name, node.device_name, len(node.offers), extra={"node": node.name}
+        )
         serve(node, queues=node.queue, concurrency=1)
