@@ -131,7 +131,6 @@ CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "socket_timeout": 10, "visibility_timeout": 86400}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -153,7 +152,6 @@ UNWANTED_AFTER_H = 24  # a job that no live node can run waits so long, then fai
 HEARTBEAT_S = 5  # a node and a running job say so this often
 LOST_AFTER_S = 30  # silence after which a node or a job is taken for lost
 SWEEP_S = 15  # the control process looks after everything this often
-CELERY_BEAT_SCHEDULE = {"sweep": {"task": "jobs.tasks.sweep", "schedule": SWEEP_S, "options": {"expires": SWEEP_S}}}
 # What a kind of job does: its command line, and what becomes of what it leaves behind.
 JOB_KINDS = {"run": "reproductions.runs", "arxiv": "catalog.arxiv_job", "bundle": "exports.bundles"}
 

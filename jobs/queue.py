@@ -2,8 +2,7 @@
 
 from statistics import median
 
-from django.utils import timezone
-
+from config import clock
 from jobs.models import Job, Node
 
 RECENT = 20  # finished jobs that a duration is taken from
@@ -29,7 +28,7 @@ def waiting_s(job: Job) -> float | None:
     nodes = [n for n in Node.objects.live().filter(device=job.device, draining=False, trouble="") if n.can_run(job)]
     if not nodes:
         return None
-    now = timezone.now()
+    now = clock.now()
     free = [0.0] * len(nodes)
     for i, active in enumerate(Job.objects.active().filter(device=job.device)[: len(nodes)]):
         began = active.started_at or now

@@ -24,8 +24,8 @@ from types import ModuleType
 import psutil
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
+from config import clock
 from jobs import groups
 from jobs.disk import DISK_ERRORS, is_full, trouble
 from jobs.models import Attempt, Job, LogChunk, Node
@@ -113,7 +113,7 @@ def _attempt(job: Job, node: Node) -> None:
     finally:
         if child:
             child.end()
-        Attempt.objects.filter(job=job, number=job.attempt).update(ended_at=timezone.now())
+        Attempt.objects.filter(job=job, number=job.attempt).update(ended_at=clock.now())
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -146,7 +146,7 @@ def _watch(job: Job, child: Child) -> None:
 
 def _heartbeat(job: Job, child: Child) -> None:
     mine = Job.objects.active().filter(pk=job.pk, attempt=job.attempt)
-    if not mine.update(heartbeat_at=timezone.now()):
+    if not mine.update(heartbeat_at=clock.now()):
         raise Ended(None)
     if (size := groups.bytes_below(child.folder)) > SCRATCH_LIMIT:
         raise Ended(Status.FAILED, "bad-result", f"stopped with {size:,} bytes in its folder, above {SCRATCH_LIMIT:,}")

@@ -31,4 +31,4 @@ class Command(BaseCommand):
         except CannotJoin as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"{node.name}: {node.device_name}, {len(node.offers)} reproductions")
-        serve(node, queues=node.queue, concurrency=1)
+        serve(node)
