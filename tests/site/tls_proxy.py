@@ -1,7 +1,7 @@
 """python -m tests.site.tls_proxy PORT WEB NAME: a proxy as it is set up in front of the site, but for the TLS itself.
 
 It passes the name on that it was asked by, and says who asked, and that it was by https; what a client says of that
-itself it replaces.
+itself it replaces. The tests ask it by http, so it also says in their place what a browser says by https: the referrer.
 """
 
 import sys
@@ -16,6 +16,8 @@ class Told(ProxyClientFactory):
 
     def __init__(self, command, rest, version, headers, data, father):
         told = {b"host": sys.argv[3].encode(), b"x-forwarded-proto": b"https", b"x-forwarded-for": b"203.0.113.7"}
+        if b"referer" in headers:
+            told[b"referer"] = f"https://{sys.argv[3]}/".encode()
         super().__init__(command, rest, version, headers | told, data, father)
 
 
