@@ -302,7 +302,7 @@ class ListImport(models.Model):
     text = models.TextField()
     digest = models.CharField(max_length=64, help_text="of the plan that was shown; another plan is not applied")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=clock.now, editable=False)
     applied_at = models.DateTimeField(null=True, blank=True)
     result = models.JSONField(default=dict, help_text="how many works were created, updated, left, once applied")
 

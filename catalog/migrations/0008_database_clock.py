@@ -15,7 +15,10 @@ class Migration(migrations.Migration):
                     "arxivgate",
                     "free_at",
                     models.DateTimeField(default=config.clock.now, help_text="when the next request may begin"),
-                )
+                ),
+                migrations.AlterField(
+                    "listimport", "created_at", models.DateTimeField(default=config.clock.now, editable=False)
+                ),
             ]
         )
     ]
