@@ -19,4 +19,4 @@ COPY . .
 USER claimcheck
 ENV DATA_DIR=/data BIND=0.0.0.0 PYTHONUNBUFFERED=1
 EXPOSE 8000
-CMD ["python", "-m", "waitress", "--listen=0.0.0.0:8000", "--threads=8", "config.wsgi:application"]
+CMD ["python", "-m", "config.serve", "--listen=0.0.0.0:8000"]

@@ -1,7 +1,7 @@
 """Whose turn it is to ask arXiv: one request at a time over all processes, a pause after each, none after a 403.
 
 All of it is one row of the database, changed by conditional updates, so it holds for every process and machine of an
-installation and survives restarts. Machines are taken to agree on the time, as heartbeats take them to.
+installation and survives restarts. Its times are the database's.
 """
 
 import contextlib
@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.utils import timezone
-
 from catalog.models import ArxivGate
+from config import clock
 
 LEASE_S = 180  # longer than any request may take; a holder that died is passed over after it
 FROZEN_FOR = timedelta(days=1)
@@ -52,7 +51,7 @@ def turn(pause_s: float, patience_s: float) -> Iterator[Turn]:
     try:
         yield held
     finally:
-        free_at = timezone.now() + timedelta(seconds=held.pause_s)
+        free_at = clock.now() + timedelta(seconds=held.pause_s)
         ArxivGate.objects.filter(pk=1, holder=held.token).update(holder="", free_at=free_at)
 
 
@@ -61,13 +60,13 @@ def _take(patience_s: float) -> str:
     deadline = time.monotonic() + patience_s
     ArxivGate.objects.get_or_create(pk=1)
     while True:
-        now = timezone.now()
+        now = clock.now()
         check_frozen()
         open_now = ArxivGate.objects.filter(pk=1, free_at__lte=now).exclude(frozen_until__gt=now)
         if open_now.update(holder=token, free_at=now + timedelta(seconds=LEASE_S)):
             return token
         gate = ArxivGate.objects.get(pk=1)
-        wait_s = POLL_S if gate.holder else max(0.0, (gate.free_at - timezone.now()).total_seconds())
+        wait_s = POLL_S if gate.holder else max(0.0, (gate.free_at - clock.now()).total_seconds())
         if time.monotonic() + wait_s > deadline:
             if gate.holder:
                 raise Busy("another request to arXiv is under way; try again in a moment")
@@ -77,14 +76,14 @@ def _take(patience_s: float) -> str:
 
 def check_frozen() -> None:
     """Frozen, with until when and why, if a 403 stopped all fetching."""
-    gate = ArxivGate.objects.filter(pk=1, frozen_until__gt=timezone.now()).first()
+    gate = ArxivGate.objects.filter(pk=1, frozen_until__gt=clock.now()).first()
     if gate:
         raise Frozen(f"{gate.reason}; nothing is fetched from arXiv until {_clock(gate.frozen_until)}")
 
 
 def freeze(reason: str) -> None:
     """Stop all fetching for a day."""
-    ArxivGate.objects.filter(pk=1).update(frozen_until=timezone.now() + FROZEN_FOR, reason=reason[:300])
+    ArxivGate.objects.filter(pk=1).update(frozen_until=clock.now() + FROZEN_FOR, reason=reason[:300])
 
 
 def _clock(at) -> str:

@@ -14,12 +14,11 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from django.conf import settings
-from django.utils import timezone
 from lxml import etree
 
 from catalog.arxiv_gate import ArxivFailed, check_frozen, freeze, turn
 from catalog.models import ArxivAnswer
-from config import outgoing
+from config import clock, outgoing
 from config.http import whole_number
 
 USER_AGENT = "Claimcheck/0.1 (a self-hosted list of papers; python-requests)"
@@ -92,10 +91,10 @@ class Polite(outgoing.Guarded):
                 raise _Again(_cause(error)) from None
             status = answer.status_code
             if status == 403:
-                freeze(f"arXiv refused a request (403) on {timezone.now():%Y-%m-%d at %H:%M} UTC")
+                freeze(f"arXiv refused a request (403) on {clock.now():%Y-%m-%d at %H:%M} UTC")
                 check_frozen()
             if status == 429 or status >= 500:
-                held.pause_s = max(held.pause_s, retry_after_s(answer.headers.get("Retry-After", ""), later_s))
+                held.pause_s = max(held.pause_s, retry_after_s(answer.headers, later_s))
                 raise _Again(f"status {status}")
             if status == 200:
                 if fault := _fault(body):
@@ -151,12 +150,17 @@ def _said(body: bytes) -> str:
     return " ".join((root.findtext(f"{ATOM}entry/{ATOM}summary") or "no reason was given").split())[:200]
 
 
-def retry_after_s(text: str, otherwise: float) -> float:
-    """Seconds from now, of a Retry-After that gives seconds or a date; a day at most."""
+def retry_after_s(headers: Any, otherwise: float) -> float:
+    """Seconds that an answer asks us to wait, a day at most.
+
+    Of a Retry-After that is a date they count from when the answer says it was sent: its server's clock is not ours.
+    """
+    text = headers.get("Retry-After", "")
     if (seconds := whole_number(text, high=10**18)) is not None:
         return min(float(seconds), REMEMBERED.total_seconds())
     try:
-        asked = (parsedate_to_datetime(text) - timezone.now()).total_seconds()
+        sent = parsedate_to_datetime(headers["Date"]) if headers.get("Date") else clock.now()
+        asked = (parsedate_to_datetime(text) - sent).total_seconds()
         return min(max(0.0, asked), REMEMBERED.total_seconds())
     except (ValueError, TypeError):
         return otherwise
@@ -175,13 +179,13 @@ def _digest(url: str) -> str:
 
 
 def _remembered(url: str) -> bytes | None:
-    since = timezone.now() - REMEMBERED
+    since = clock.now() - REMEMBERED
     known = ArxivAnswer.objects.filter(digest=_digest(url), at__gt=since).first()
     return bytes(known.body) if known else None
 
 
 def _remember(url: str, body: bytes) -> None:
-    now = timezone.now()
+    now = clock.now()
     ArxivAnswer.objects.filter(at__lte=now - REMEMBERED).delete()
     fields = {"url": url, "body": body, "at": now}
     ArxivAnswer.objects.update_or_create(digest=_digest(url), defaults=fields)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
 from catalog import arxiv_client, curation, index
 from catalog.arxiv_client import Found
 from catalog.import_rows import unique_slug
 from catalog.matching import title_key
 from catalog.models import Author, Authorship, Category, Entry, Link, Work
+from config import clock
 
 Progress = Callable[[str, int, int], None]
 REASON = "arXiv"  # of changes, in the history
@@ -70,7 +70,7 @@ def update(work: Work, found: Found) -> list[str]:
     with transaction.atomic():
         for name, value in changed.items():
             setattr(work, name, value)
-        Work.objects.filter(pk=work.pk).update(**changed, arxiv_synced_at=timezone.now())
+        Work.objects.filter(pk=work.pk).update(**changed, arxiv_synced_at=clock.now())
         if fills:
             curation.change(work, fills, None, REASON)
         elif "abstract" in changed:
@@ -179,7 +179,7 @@ def _new_work(found: Found, licence: str | None) -> Work:
         metadata_source=address,
         licence=licence or "",
         licence_version=None if licence is None else found.version,
-        arxiv_synced_at=timezone.now(),
+        arxiv_synced_at=clock.now(),
         **arxiv_fields(found),
     )
     work.skip_history_when_saving = True  # type: ignore[attr-defined]  # noted once its authors are there

@@ -9,10 +9,10 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.utils import timezone
 
 from catalog import index
 from catalog.models import Author, Authorship, Category, Claim, Entry, Link, Topic, Work
+from config import clock
 from config.text import NotPlain, visible
 
 BATCH = 500
@@ -87,7 +87,7 @@ def remove(row: Entry | Link | Claim, user: Any, reason: str = "") -> bool:
     with transaction.atomic():
         if type(row)._default_manager.select_for_update().filter(pk=row.pk).order_by("pk").first() is None:
             return False
-        works, moment = _works_of(row), timezone.now()
+        works, moment = _works_of(row), clock.now()
         for one in [*(row.links.all() if isinstance(row, Entry) else ()), row]:
             _sign(one, user, reason)
             one._history_date = moment  # type: ignore[union-attr]

@@ -8,12 +8,12 @@ from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from catalog import imports
 from catalog.editing import for_curators
 from catalog.models import ListImport
+from config import clock
 from config.http import UserRequest, whole_number
 from config.quota import Full
 from config.text import cleaned
@@ -96,7 +96,7 @@ def apply(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(ListImport, pk=pk)
     try:
         with transaction.atomic():
-            if not ListImport.objects.filter(pk=pk, applied_at=None).update(applied_at=timezone.now()):
+            if not ListImport.objects.filter(pk=pk, applied_at=None).update(applied_at=clock.now()):
                 raise Refused("This list was applied already.")
             if imports.plan(found.text).digest != request.POST.get("digest", found.digest):
                 raise Refused(CHANGED)

@@ -14,13 +14,12 @@ from typing import Any
 from django.conf import settings
 from django.db import models, transaction
 from django.db.models import Max
-from django.utils import timezone
 
 from catalog import curation, index
 from catalog.import_rows import Item, NewWork, Planner, unique_slug
 from catalog.markdown_list import Missed, parse
 from catalog.models import Author, Authorship, Category, Entry, Link, ListImport, Work
-from config import quota
+from config import clock, quota
 
 BATCH = 500
 
@@ -58,7 +57,7 @@ def keep(user: Any, name: str, text: str) -> ListImport:
 
 def expire() -> int:
     """Remove lists that nobody has applied for long, and the text of those that were applied; how many went."""
-    old = ListImport.objects.filter(created_at__lt=timezone.now() - timedelta(days=settings.IMPORT_DRAFT_DAYS))
+    old = ListImport.objects.filter(created_at__lt=clock.now() - timedelta(days=settings.IMPORT_DRAFT_DAYS))
     old.exclude(applied_at=None).exclude(text="").update(text="")
     return old.filter(applied_at=None).delete()[0]
 

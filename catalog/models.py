@@ -2,10 +2,10 @@
 
 from django.conf import settings
 from django.db import models
-from django.utils import timezone
 from simple_history.models import HistoricalRecords
 
 from catalog import licences
+from config import clock
 from config.told import Told
 
 
@@ -302,7 +302,7 @@ class ListImport(models.Model):
     text = models.TextField()
     digest = models.CharField(max_length=64, help_text="of the plan that was shown; another plan is not applied")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=clock.now, editable=False)
     applied_at = models.DateTimeField(null=True, blank=True)
     result = models.JSONField(default=dict, help_text="how many works were created, updated, left, once applied")
 
@@ -317,7 +317,7 @@ class ArxivGate(models.Model):
     """One row that every process asks before a request to arXiv: whose turn it is, from when on, and not at all."""
 
     holder = models.CharField(max_length=32, blank=True, help_text="who is asking arXiv now")
-    free_at = models.DateTimeField(default=timezone.now, help_text="when the next request may begin")
+    free_at = models.DateTimeField(default=clock.now, help_text="when the next request may begin")
     frozen_until = models.DateTimeField(null=True, blank=True, help_text="after a 403 nothing is fetched for a day")
     reason = models.CharField(max_length=300, blank=True)
 

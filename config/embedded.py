@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -21,10 +22,19 @@ from jobs.leash import leashed
 # A server that has not answered for so long is ended and started again; it is asked every few seconds.
 PATIENCE_S = float(os.environ.get("CLAIMCHECK_PATIENCE_S", 60))
 ASK_S = 5.0
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy's answer would be none of ours
 RESTARTS = 5  # within a minute; more means that it cannot run
 STOP_S = 8.0
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel allows 107
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer too, and leads to the proxy where there is one."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """Follow none."""
+
+
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)  # a proxy's answer would be none of ours
 
 
 class Service:

@@ -23,10 +23,30 @@ def _one_of(name: str, *words: str) -> str:
     return found
 
 
+def _whole(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ImproperlyConfigured(f"{name}: expected a whole number, 0 or more, got {text!r}")
+    return int(text)
+
+
 DEBUG = _flag("DEBUG")
 SECRET_KEY = os.environ.get("SECRET_KEY") or read_or_make_secret(DATA_DIR)
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 CSRF_TRUSTED_ORIGINS = [origin for origin in os.environ.get("CSRF_TRUSTED_ORIGINS", "").split(",") if origin]
+
+# Behind a proxy that ends TLS: HTTPS=1. Its headers count only where it is told that there is one: config/serve.py.
+HTTPS = _flag("HTTPS")
+TRUSTED_PROXIES = _whole("TRUSTED_PROXIES", 1 if HTTPS else 0)
+if HTTPS and not TRUSTED_PROXIES:
+    raise ImproperlyConfigured("TRUSTED_PROXIES: expected at least 1 with HTTPS=1, since a proxy ends TLS, got 0")
+if TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^health/(live|ready)$"]  # probes ask without the proxy
+SECURE_HSTS_SECONDS = _whole("HSTS_SECONDS", 3600) if HTTPS else 0
+# Whether every name below the site's is served by TLS too is its owner's to say, at the proxy.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 # `manage.py up` sets this for its web server when it binds a loopback address: see readers/local.py.
 LOCAL_SECRET = os.environ.get("CLAIMCHECK_LOCAL_SECRET", "")
@@ -140,7 +160,6 @@ CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "socket_timeout": 10, "visibility_timeout": 86400}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -162,7 +181,6 @@ UNWANTED_AFTER_H = 24  # a job that no live node can run waits so long, then fai
 HEARTBEAT_S = 5  # a node and a running job say so this often
 LOST_AFTER_S = 30  # silence after which a node or a job is taken for lost
 SWEEP_S = 15  # the control process looks after everything this often
-CELERY_BEAT_SCHEDULE = {"sweep": {"task": "jobs.tasks.sweep", "schedule": SWEEP_S, "options": {"expires": SWEEP_S}}}
 # What a kind of job does: its command line, and what becomes of what it leaves behind.
 JOB_KINDS = {"run": "reproductions.runs", "arxiv": "catalog.arxiv_job", "bundle": "exports.bundles"}
 

@@ -14,12 +14,11 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import urllib3
 from django.conf import settings
-from django.utils import timezone
 
 from catalog.arxiv_gate import check_frozen, freeze, turn
 from catalog.arxiv_http import PATIENT_S, TIMEOUT_S, USER_AGENT, gap_s, retry_after_s
 from catalog.models import Work
-from config import outgoing
+from config import clock, outgoing
 from config.http import whole_number
 
 HOPS, TRIES = 5, 4
@@ -148,13 +147,13 @@ def _judge(answer: Any, url: str, part: Path, held: Any) -> None:
     """Whether the answer is the file or a part of it."""
     status, host = answer.status, urlsplit(url).hostname or ""
     if status == 403 and (host.endswith("arxiv.org") or url.startswith(settings.ARXIV_PDF_URL)):
-        freeze(f"arXiv refused a request (403) on {timezone.now():%Y-%m-%d at %H:%M} UTC")
+        freeze(f"arXiv refused a request (403) on {clock.now():%Y-%m-%d at %H:%M} UTC")
         check_frozen()
     if status == 416:
         part.unlink(missing_ok=True)
         raise _Again("it is shorter than it was")
     if status == 429 or status >= 500:
-        held.pause_s = max(held.pause_s, retry_after_s(answer.headers.get("Retry-After", ""), held.pause_s))
+        held.pause_s = max(held.pause_s, retry_after_s(answer.headers, held.pause_s))
         raise _Again(f"{host} answered with status {status}")
     if status not in (200, 206):
         raise NotFetched(f"{host} answered with status {status}")

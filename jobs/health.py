@@ -6,8 +6,8 @@ from typing import NamedTuple
 import redis
 from django.conf import settings
 from django.db import DatabaseError
-from django.utils import timezone
 
+from config import clock
 from jobs.disk import trouble
 from jobs.models import Job, Node, Pulse
 
@@ -30,14 +30,14 @@ def check() -> list[Part]:
         swept = Pulse.objects.filter(name="sweep").first()
     except DatabaseError as error:
         return [Part("database", False, str(error)), redis_part(), _disk()]
-    silent = int((timezone.now() - swept.at).total_seconds()) if swept else None
+    silent = int((clock.now() - swept.at).total_seconds()) if swept else None
     return [
         Part("database", True, settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]),
         redis_part(),
         _disk(),
         Part(
             "sweep",
-            silent is not None and silent < SILENT_SWEEPS * settings.SWEEP_S,
+            silent is not None and abs(silent) < SILENT_SWEEPS * settings.SWEEP_S,
             "never yet: is manage.py control running?" if silent is None else f"last {silent} s ago",
         ),
         _workers([node for node in nodes if node.device != "control"]),
@@ -65,7 +65,7 @@ def _queue(waiting: list[Job], nodes: list[Node]) -> Part:
     """Each job that waits must have a node that could take it, and none waits for an hour."""
     if not waiting:
         return Part("queue", True, "empty")
-    age = int((timezone.now() - waiting[0].queued_at).total_seconds())
+    age = int((clock.now() - waiting[0].queued_at).total_seconds())
     said = f"{len(waiting)} waiting, the oldest for {age} s"
     able = [node for node in nodes if not node.trouble and not node.draining]
     stuck = [job for job in waiting if not any(node.can_run(job) for node in able)]

@@ -1,14 +1,20 @@
 """Jobs and the nodes that run them. The row is the truth and the queue; Celery messages only wake workers."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
 from django.db import models
 from django.db.models.functions import Coalesce, RowNumber
-from django.utils import timezone
 
+from config import clock
 from jobs.failures import FAILURES, Failure
+
+
+def _lately() -> tuple[datetime, datetime]:
+    """Between which times a heartbeat tells of life; a later one was written before the clock was put back."""
+    now, silence = clock.now(), timedelta(seconds=settings.LOST_AFTER_S)
+    return now - silence, now + silence
 
 
 class JobQuerySet(models.QuerySet):
@@ -32,7 +38,7 @@ class JobQuerySet(models.QuerySet):
 
     def silent(self) -> "JobQuerySet":
         """Active jobs that no worker has spoken for since too long."""
-        return self.active().filter(heartbeat_at__lt=timezone.now() - timedelta(seconds=settings.LOST_AFTER_S))
+        return self.active().exclude(heartbeat_at__range=_lately())
 
 
 class Job(models.Model):
@@ -70,7 +76,7 @@ class Job(models.Model):
     reason = models.TextField(blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
 
-    queued_at = models.DateTimeField(default=timezone.now)
+    queued_at = models.DateTimeField(default=clock.now)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
@@ -113,7 +119,7 @@ class Job(models.Model):
         """How long it has run, or ran."""
         if self.started_at is None:
             return None
-        return ((self.ended_at or timezone.now()) - self.started_at).total_seconds()
+        return ((self.ended_at or clock.now()) - self.started_at).total_seconds()
 
     @property
     def limit_s(self) -> float:
@@ -135,7 +141,7 @@ class Job(models.Model):
     @property
     def silent_s(self) -> int:
         """Seconds since its worker last spoke."""
-        return int((timezone.now() - self.heartbeat_at).total_seconds()) if self.heartbeat_at else 0
+        return int((clock.now() - self.heartbeat_at).total_seconds()) if self.heartbeat_at else 0
 
     @property
     def log(self) -> str:
@@ -152,7 +158,7 @@ class Attempt(models.Model):
     host = models.CharField(max_length=120)
     group = models.PositiveIntegerField(null=True, help_text="process group id, which is its leader's process id")
     group_started = models.FloatField(null=True, help_text="when the leader began, seconds since 1970")
-    started_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(default=clock.now)
     ended_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -189,7 +195,7 @@ class NodeQuerySet(models.QuerySet):
 
     def live(self) -> "NodeQuerySet":
         """Nodes that spoke lately."""
-        return self.filter(heartbeat_at__gte=timezone.now() - timedelta(seconds=settings.LOST_AFTER_S))
+        return self.filter(heartbeat_at__range=_lately())
 
     def with_deeds(self) -> "NodeQuerySet":
         """With how many jobs each finished and failed (by their last attempt), and when the last of them ended."""
@@ -256,11 +262,6 @@ class Node(models.Model):
     def queue(self) -> str:
         """The Celery queue that this node alone reads."""
         return f"node.{self.name}"
-
-    @property
-    def silent_s(self) -> int:
-        """Seconds since it last spoke."""
-        return int((timezone.now() - self.heartbeat_at).total_seconds())
 
 
 class Pulse(models.Model):

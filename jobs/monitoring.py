@@ -8,11 +8,11 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError
 from django.db.models import Count, Min
-from django.utils import timezone
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from config import clock
 from config.version import commit, version
 from jobs import health
 from jobs.failures import FAILURES
@@ -58,7 +58,7 @@ def _this_process() -> Iterator[Metric]:
 def _queue() -> Iterator[Metric]:
     counts = {(device, str(status)): 0 for device in DEVICES for status in (Status.QUEUED, *Job.ACTIVE)}
     ages = {(device,): 0.0 for device in DEVICES}
-    now = timezone.now()
+    now = clock.now()
     open_jobs = Job.objects.filter(status__in=[Status.QUEUED, *Job.ACTIVE]).order_by()
     for row in open_jobs.values("device", "status").annotate(n=Count("pk"), oldest=Min("queued_at")):
         counts[row["device"], row["status"]] = row["n"]
@@ -95,5 +95,5 @@ def _nodes() -> Metric:
 def _sweep() -> Iterator[Metric]:
     """Nothing before the first sweep: an alert asks for its absence."""
     if swept := Pulse.objects.filter(name="sweep").first():
-        age = max(0.0, (timezone.now() - swept.at).total_seconds())
+        age = max(0.0, (clock.now() - swept.at).total_seconds())
         yield GaugeMetricFamily("claimcheck_sweep_age_seconds", "Since when no sweep was seen.", value=age)

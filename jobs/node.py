@@ -15,8 +15,8 @@ from celery import current_app
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from django.conf import settings
 from django.db import IntegrityError, connection
-from django.utils import timezone
 
+from config import clock
 from jobs import groups, supervise
 from jobs.disk import trouble
 from jobs.models import Node
@@ -72,7 +72,7 @@ def register(name: str, device: str, index: int) -> Node:
     taken = Node.objects.live().filter(name=name, host=socket.gethostname()).first()
     if taken and taken.pid != os.getpid() and groups.started_at(taken.pid):
         raise CannotJoin(f"a node named {name} is running already (process {taken.pid}); choose another --name")
-    now = timezone.now()
+    now = clock.now()
     fields = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -96,10 +96,10 @@ def register(name: str, device: str, index: int) -> Node:
         raise CannotJoin(f"GPU {fields['device_uuid']} is held by another node") from None
 
 
-def serve(node: Node, queues: str, concurrency: int) -> None:
+def serve(node: Node) -> None:
     """A Celery worker for this node, until SIGTERM; its job is then queued again at once."""
     end_left_overs(node.name)
-    threading.Thread(target=heartbeats, args=[node.pk, node.name], daemon=True).start()
+    threading.Thread(target=heartbeats, args=[node], daemon=True).start()
 
     def stop(**kwargs) -> None:
         supervise.STOP.set()
@@ -113,17 +113,23 @@ def serve(node: Node, queues: str, concurrency: int) -> None:
     setup_logging.connect(keep_logging)
     worker_shutting_down.connect(stop)
     worker_ready.connect(begin)
-    arguments = ["--quiet", "worker", "--pool=threads", f"--concurrency={concurrency}", f"--queues={queues}"]
+    arguments = ["--quiet", "worker", "--pool=threads", "--concurrency=1", f"--queues={node.queue}"]
     arguments += [f"--hostname={node.name}", "--without-gossip", "--without-mingle", "--loglevel=WARNING"]
     current_app.worker_main(arguments)
 
 
-def heartbeats(pk: int, name: str) -> None:
-    """Say every few seconds that the node lives; runs in a thread for as long as its process."""
+def heartbeats(node: Node) -> None:
+    """Say every few seconds that the node lives; runs in a thread for as long as its process.
+
+    One that was silent for so long that it was forgotten, as on a machine that slept, joins again.
+    """
     while True:
         try:
-            Node.objects.filter(pk=pk).update(heartbeat_at=timezone.now(), trouble=trouble())
+            node.heartbeat_at, node.trouble = clock.now(), trouble()
+            said = {"heartbeat_at": node.heartbeat_at, "trouble": node.trouble}
+            if not Node.objects.filter(pk=node.pk).update(**said):
+                node.save(force_insert=True)
         except Exception as error:  # the database may be away for a while; the node goes on
-            logger.warning("heartbeat not stored: %s", error, extra={"node": name})
+            logger.warning("heartbeat not stored: %s", error, extra={"node": node.name})
             connection.close()
         time.sleep(settings.HEARTBEAT_S)

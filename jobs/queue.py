@@ -3,8 +3,7 @@
 from heapq import heapify, heappop, heappush
 from statistics import median
 
-from django.utils import timezone
-
+from config import clock
 from jobs.models import Job, Node
 
 RECENT = 20  # finished jobs that a duration is taken from
@@ -36,7 +35,7 @@ def waiting_s(job: Job) -> float | None:
     nodes = [n for n in Node.objects.live().filter(device=job.device, draining=False, trouble="") if n.can_run(job)]
     if not nodes:
         return None
-    now = timezone.now()
+    now = clock.now()
     free = [(0.0, node.time_factor) for node in nodes]  # when each is, and how slow it is
     for i, active in enumerate(Job.objects.active().filter(device=job.device)[: len(nodes)]):
         began = active.started_at or now

@@ -7,9 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.utils import timezone
 
-from config import quota
+from config import clock, quota
 from jobs.failures import FAILURES
 from jobs.models import Job, Node
 from jobs.states import change
@@ -67,7 +66,7 @@ def why_no_node(job: Job) -> str:
 def charged(user: User, hours: int = 24) -> int:
     """How many jobs of a user count for the last hours: not those that failed by the platform's fault."""
     ours = [code for code, failure in FAILURES.items() if failure.fault == "platform"]
-    recent = Job.objects.filter(user=user, queued_at__gte=timezone.now() - timedelta(hours=hours))
+    recent = Job.objects.filter(user=user, queued_at__gte=clock.now() - timedelta(hours=hours))
     return recent.exclude(status=Status.FAILED, code__in=ours).count()
 
 
@@ -75,4 +74,4 @@ def cancel(job: Job) -> None:
     """A queued job is cancelled at once; a running one when its processes are gone, within seconds."""
     if change(job.pk, job.attempt, [Status.QUEUED], Status.CANCELLED, reason="cancelled while it waited"):
         return
-    Job.objects.active().filter(pk=job.pk).update(cancel_requested_at=timezone.now())
+    Job.objects.active().filter(pk=job.pk).update(cancel_requested_at=clock.now())

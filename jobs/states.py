@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import F
-from django.utils import timezone
 
+from config import clock
 from jobs.models import Job
 
 Status = Job.Status
@@ -24,7 +24,7 @@ def change(pk: int, attempt: int, from_: Sequence[str], to: str, **fields: Any) 
     for status in from_:
         if to not in NEXT[Status(status)]:
             raise ValueError(f"a job never goes from {status} to {to}")
-    now = timezone.now()
+    now = clock.now()
     if to == Status.STARTING:
         fields |= {"attempt": F("attempt") + 1, "started_at": now, "heartbeat_at": now, "code": "", "reason": ""}
         fields |= {"stage": "", "done": 0, "total": 0}

@@ -24,9 +24,8 @@ from types import ModuleType
 import psutil
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
-from config import logs
+from config import clock, logs
 from jobs import groups
 from jobs.disk import DISK_ERRORS, is_full, trouble
 from jobs.models import Attempt, Job, LogChunk, Node
@@ -116,7 +115,7 @@ def _attempt(job: Job, node: Node) -> None:
     finally:
         if child:
             child.end()
-        Attempt.objects.filter(job=job, number=job.attempt).update(ended_at=timezone.now())
+        Attempt.objects.filter(job=job, number=job.attempt).update(ended_at=clock.now())
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -149,7 +148,7 @@ def _watch(job: Job, child: Child) -> None:
 
 def _heartbeat(job: Job, child: Child) -> None:
     mine = Job.objects.active().filter(pk=job.pk, attempt=job.attempt)
-    if not mine.update(heartbeat_at=timezone.now()):
+    if not mine.update(heartbeat_at=clock.now()):
         raise Ended(None)
     if (size := groups.bytes_below(child.folder)) > SCRATCH_LIMIT:
         raise Ended(Status.FAILED, "bad-result", f"stopped with {size:,} bytes in its folder, above {SCRATCH_LIMIT:,}")

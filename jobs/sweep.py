@@ -2,13 +2,14 @@
 
 import logging
 import socket
+import time
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import QuerySet
-from django.utils import timezone
 
-from config import logs
+from config import clock, logs
 from jobs import groups
 from jobs.models import Attempt, Job, Node, Pulse
 from jobs.states import change, fence
@@ -20,17 +21,38 @@ Status = Job.Status
 FORGET_NODES_AFTER = timedelta(days=1)
 
 
-def sweep() -> None:
-    """One round."""
-    for job in Job.objects.silent():
-        with logs.known(job=job.pk):
-            take_back(job)
+def keep_sweeping() -> None:
+    """Sweep every few seconds; runs in a thread for as long as its process.
+
+    A clock that jumps, or a machine that slept, makes everybody look silent: then all get the time to speak again.
+    """
+    calm_until, before = 0.0, None
+    while True:
+        try:
+            seen = clock.now().timestamp() - time.monotonic()
+            if before is not None and abs(seen - before) > settings.LOST_AFTER_S / 2:
+                logger.warning("the database's clock jumped by %.0f s: nobody is taken for lost now", seen - before)
+                calm_until = time.monotonic() + settings.LOST_AFTER_S
+            before = seen
+            sweep(judging=time.monotonic() >= calm_until)
+        except Exception as error:  # the database may be away for a while; the sweep goes on
+            logger.warning("the sweep failed: %s: %s", type(error).__name__, error)
+            connection.close()
+        time.sleep(settings.SWEEP_S)
+
+
+def sweep(*, judging: bool = True) -> None:
+    """One round; without `judging` nobody is taken for lost, and nothing for unwanted."""
+    if judging:
+        for job in Job.objects.silent():
+            with logs.known(job=job.pk):
+                take_back(job)
+        _give_up_unwanted()
+        Node.objects.filter(heartbeat_at__lt=clock.now() - FORGET_NODES_AFTER).delete()
     _follow_versions()
-    _give_up_unwanted()
     for device in Job.objects.filter(status=Status.QUEUED).values_list("device", flat=True).distinct().order_by():
         wake(device)
-    Pulse.objects.update_or_create(name="sweep", defaults={"at": timezone.now()})
-    Node.objects.filter(heartbeat_at__lt=timezone.now() - FORGET_NODES_AFTER).delete()
+    Pulse.objects.update_or_create(name="sweep", defaults={"at": clock.now()})
 
 
 def take_back(job: Job) -> None:
@@ -74,7 +96,7 @@ def _follow_versions() -> None:
 
 def _give_up_unwanted() -> None:
     """A job that has waited for a day, and that no live node can run, fails with that reason."""
-    long_ago = timezone.now() - timedelta(hours=settings.UNWANTED_AFTER_H)
+    long_ago = clock.now() - timedelta(hours=settings.UNWANTED_AFTER_H)
     nodes = list(Node.objects.live())
     for job in Job.objects.filter(status=Status.QUEUED, queued_at__lt=long_ago):
         if not any(node.can_run(job) for node in nodes):
@@ -87,7 +109,7 @@ def _end_attempts(attempts: QuerySet[Attempt]) -> None:
     for attempt in attempts.filter(ended_at__isnull=True):
         if attempt.group and attempt.host == socket.gethostname():
             groups.end_if_same(attempt.group, attempt.group_started, str(attempt.folder))
-        Attempt.objects.filter(pk=attempt.pk).update(ended_at=timezone.now())
+        Attempt.objects.filter(pk=attempt.pk).update(ended_at=clock.now())
 
 
 def end_left_overs(node_name: str) -> None:

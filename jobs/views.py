@@ -10,6 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
+from config import clock
 from config.http import HtmxRequest, UserRequest
 from config.observed import REQUEST_SECONDS
 from config.quota import Full
@@ -69,7 +70,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
 def nodes(request: HttpRequest) -> HttpResponse:
     """Every worker that was heard in the last day: what it has, what it does, when it spoke."""
     doing = {a.node: job for job in Job.objects.active() for a in job.attempts.filter(number=job.attempt)}
-    rows = [(node, doing.get(node.name)) for node in Node.objects.with_deeds()]
+    now = clock.now()
+    heard = [(node, int((now - node.heartbeat_at).total_seconds())) for node in Node.objects.with_deeds()]
+    rows = [(node, doing.get(node.name), seconds) for node, seconds in heard]
     return render(
         request, "jobs/nodes.html", {"rows": rows, "silent_s": settings.LOST_AFTER_S, "most_measured": MOST_MEASURED}
     )

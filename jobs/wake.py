@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from celery import current_app
 from django.conf import settings
 from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from jobs.models import Node
 
@@ -19,7 +20,11 @@ def wake(device: str) -> None:
 
 
 def wake_nodes(nodes: Iterable[Node]) -> None:
-    """Tell nodes to look at the queue; gives up at the first that cannot be told."""
+    """Tell nodes to look at the queue; gives up at the first that cannot be told.
+
+    One that has not looked yet since it was told needs no second message. So none has to expire, which would compare
+    the clocks of two machines.
+    """
     untold = list(nodes)
     options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | {
         "socket_timeout": PATIENCE_S,
@@ -29,14 +34,10 @@ def wake_nodes(nodes: Iterable[Node]) -> None:
     try:
         with current_app.connection_for_write(connect_timeout=PATIENCE_S, transport_options=options) as connection:
             for node in list(untold):
-                current_app.send_task(
-                    "jobs.tasks.work",
-                    [node.name],
-                    queue=node.queue,
-                    expires=settings.SWEEP_S,
-                    retry=False,
-                    connection=connection,
-                )
+                if not connection.default_channel.queue_declare(node.queue).message_count:
+                    current_app.send_task(
+                        "jobs.tasks.work", [node.name], queue=node.queue, retry=False, connection=connection
+                    )
                 untold.remove(node)
-    except OperationalError as error:
+    except (OperationalError, RedisError) as error:
         logger.warning("no wake-up sent to %s: %s", ", ".join(node.name for node in untold), error)

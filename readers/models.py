@@ -5,9 +5,9 @@ import secrets
 
 from django.conf import settings
 from django.db import models
-from django.utils import timezone
 
 from catalog.models import Work
+from config import clock
 from config.told import Told
 
 
@@ -96,7 +96,7 @@ class TokenQuerySet(models.QuerySet):
 
     def live(self) -> "TokenQuerySet":
         """Not revoked, not expired, of a user who may sign in."""
-        later = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
+        later = models.Q(expires_at=None) | models.Q(expires_at__gt=clock.now())
         return self.filter(later, revoked_at=None, user__is_active=True)
 
 

@@ -8,10 +8,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max
 from django.http import Http404
-from django.utils import timezone
 
 from catalog.models import Work
-from config import quota
+from config import clock, quota
 from readers.models import Collection, CollectionItem
 
 
@@ -34,7 +33,7 @@ def changing(collection: Collection) -> Iterator[None]:
 
 def touch(collection: Collection) -> None:
     """Note that what is in it changed, if it is still there."""
-    Collection.objects.filter(pk=collection.pk).update(changed_at=timezone.now())
+    Collection.objects.filter(pk=collection.pk).update(changed_at=clock.now())
 
 
 def add(collection: Collection, work: Work) -> tuple[CollectionItem, bool]:

@@ -6,9 +6,8 @@ from datetime import timedelta
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Q
-from django.utils import timezone
 
-from config import quota
+from config import clock, quota
 from readers import local
 from readers.models import Token, digest
 
@@ -20,7 +19,7 @@ USE_NOTED_EVERY = timedelta(minutes=1)
 def create(user: User, *, name: str, scope: str, days: int | None = None) -> tuple[Token, str]:
     """A new token, and its text, which nobody can read again. quota.Full if its user has as many as one may have."""
     text = f"cc_{secrets.token_urlsafe(32)}"
-    expires_at = timezone.now() + timedelta(days=days) if days else None
+    expires_at = clock.now() + timedelta(days=days) if days else None
     with quota.held(user):
         have = Token.objects.live().filter(user=user).count()
         quota.check(have, settings.TOKENS_PER_USER, "tokens", "revoke some first")
@@ -41,7 +40,7 @@ def find(text: str) -> Token | None:
     if token and token.user.username == local.NAME and not settings.LOCAL_SECRET:
         return None
     if token:
-        now = timezone.now()
+        now = clock.now()
         stale = Q(used_at=None) | Q(used_at__lte=now - USE_NOTED_EVERY)
         if token.used_at is None or token.used_at <= now - USE_NOTED_EVERY:
             Token.objects.filter(stale, pk=token.pk).update(used_at=now)
@@ -50,4 +49,4 @@ def find(text: str) -> Token | None:
 
 def revoke(token: Token) -> bool:
     """From here on it opens nothing; the first time counts, and is told."""
-    return Token.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()) > 0
+    return Token.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=clock.now()) > 0

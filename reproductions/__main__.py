@@ -141,7 +141,7 @@ def _measure(work: spec.Spec, size: spec.Size, settings: dict, folder: Path, opt
         return _fail(folder, "device-error", "this machine's torch sees no CUDA GPU")
     torch.set_num_threads(options.threads)
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.time()
+    started, began = time.time(), time.monotonic()
     print(f"{work.slug} {options.size} on {hardware.device_name(options.device)}, host {platform.node()}", flush=True)
     with terminal.progress() as report:
         lab = Lab(folder, device=options.device, seed=options.seed, on_progress=report)
@@ -164,7 +164,7 @@ def _measure(work: spec.Spec, size: spec.Size, settings: dict, folder: Path, opt
         "threads": options.threads,
         "parameters": settings,
         "started": started,
-        "seconds": round(time.time() - started, 2),
+        "seconds": round(time.monotonic() - began, 2),
         "peak_memory_mib": memory.high_water() // 2**20,
         "environment": hardware.environment(options.device),
     }

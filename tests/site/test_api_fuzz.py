@@ -76,7 +76,7 @@ def site(tmp_path_factory) -> Iterator[Installation]:
     made.bundle_job = int(re.search(r"^job (\d+)$", done.stdout, re.M).group(1))
     made.collections = {name: int(pk) for name, _, pk in told}
     listen = f"--listen=127.0.0.1:{made.port}"
-    made.start(sys.executable, "-m", "waitress", listen, "config.wsgi:application", log="web")
+    made.start(sys.executable, "-m", "config.serve", listen, log="web")
     eventually(lambda: made.status("/health/live") == 200, "the web server answers", 60)
     yield made
     made.stop()

@@ -42,7 +42,7 @@ class Site(Installation):
         rows = [line.split() for line in self.shell(PEOPLE).splitlines() if line]
         self.pk, self.token_of = {n: pk for n, pk, _ in rows}, {n: token for n, _, token in rows}
         listen = f"--listen=127.0.0.1:{self.port}"
-        self.start(sys.executable, "-m", "waitress", listen, "config.wsgi:application", log="web")
+        self.start(sys.executable, "-m", "config.serve", listen, log="web")
         eventually(lambda: self.status("/") == 200, "the web server answers", 60)
         return self
 

@@ -30,7 +30,7 @@ def site(tmp_path_factory):
     for command in ("migrate", "load_catalog", "sync_reproductions", "load_records"):
         assert made.manage(command).returncode == 0
     listen = f"--listen=127.0.0.1:{made.port}"
-    made.start(sys.executable, "-m", "waitress", listen, "config.wsgi:application", log="web")
+    made.start(sys.executable, "-m", "config.serve", listen, log="web")
     eventually(lambda: made.status("/") == 200, "the web server answers", 60)
     yield made
     made.stop()

@@ -120,7 +120,7 @@ def test_behind_a_proxy_on_the_same_machine_nobody_is(up, tmp_path):
 def test_only_the_web_server_knows_the_key(up):
     key = up.address.partition("=")[2]
     knowing = [p for p in up.living() if key in str(p.environ()) or key in str(p.cmdline())]
-    assert knowing and all("waitress" in p.cmdline() for p in knowing)
+    assert knowing and all("config.serve" in p.cmdline() for p in knowing)
     for log in (up.data / "logs").glob("*.log"):
         assert key not in log.read_text(errors="replace"), log
 

@@ -168,7 +168,7 @@ def test_names_keep_to_the_conventions_and_the_documents_name_what_there_is(up):
 def test_without_its_database_metrics_still_say_so(tmp_path):
     made = Installation(tmp_path, DATABASE_URL="postgres://nobody@127.0.0.1:1/none", METRICS="public")
     try:
-        made.start(sys.executable, "-m", "waitress", f"--listen=127.0.0.1:{made.port}", "config.wsgi:application")
+        made.start(sys.executable, "-m", "config.serve", f"--listen=127.0.0.1:{made.port}")
         eventually(lambda: made.status("/health/live") == 200, "the web server answers")
         status, _, text = ask(made, "/metrics")
         assert status == 200 and value(text, "claimcheck_database_up") == 0 == value(text, "claimcheck_redis_up")

@@ -18,7 +18,7 @@ def site(installation):
         assert installation.manage(command).returncode == 0
     installation.env["CLAIMCHECK_LOCAL_SECRET"] = "key"
     listen = f"--listen=127.0.0.1:{installation.port}"
-    installation.start(sys.executable, "-m", "waitress", listen, "config.wsgi:application", log="web")
+    installation.start(sys.executable, "-m", "config.serve", listen, log="web")
 
     def answers() -> bool:
         try:

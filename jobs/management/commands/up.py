@@ -44,7 +44,7 @@ class Command(BaseCommand):
             for service in services:
                 service.start()
             if _wait_for_page(f"http://{_host(bind)}:{port}/", services, stopping):
-                how = "" if is_loopback(bind) else "people sign in: manage.py invite NAME --operator; "
+                how = "" if SECRET in _web(services).env else "people sign in: manage.py invite NAME --operator; "
                 self.stdout.write(f"Claimcheck is at {_address(bind, port, services)} ({how}Ctrl-C stops everything)")
                 self.stdout.flush()
             embedded.watch(services, stopping)
@@ -101,13 +101,13 @@ def build_services(bind: str, port: int) -> list[embedded.Service]:
         services.append(redis)
     env["ALLOWED_HOSTS"] = _allowed_hosts(bind)
     listen = f"[{bind}]:{port}" if ":" in bind else f"{bind}:{port}"
-    web = [embedded.sys.executable, "-m", "waitress", f"--listen={listen}", "--threads=8", "config.wsgi:application"]
+    web = [embedded.sys.executable, "-m", "config.serve", f"--listen={listen}"]
     commands = {"web": web, "control": embedded.manage("control"), "worker-cpu": embedded.manage("worker")}
     for i in range(_count_gpus()):
         commands[f"worker-cuda{i}"] = embedded.manage("worker", "--device", "cuda", "--gpu", str(i))
     services += [embedded.Service(name, command, logs, dict(env)) for name, command in commands.items()]
     _web(services).answers = partial(embedded.page_answers, f"http://{_host(bind)}:{port}/health/live")
-    if is_loopback(bind):  # of one process and one start: see readers/local.py
+    if is_loopback(bind) and not settings.TRUSTED_PROXIES:  # of one process and one start: see readers/local.py
         _web(services).env[SECRET] = secrets.token_urlsafe(32)
     return services
 
@@ -117,7 +117,7 @@ def _web(services: list[embedded.Service]) -> embedded.Service:
 
 
 def _address(bind: str, port: int, services: list[embedded.Service]) -> str:
-    """Return the address to open. On a loopback address it carries the local operator's key."""
+    """Return the address to open. On a loopback address without a proxy it carries the local operator's key."""
     key = _web(services).env.get(SECRET)
     return f"http://{_host(bind)}:{port}/" + (f"enter/?key={key}" if key else "")
 

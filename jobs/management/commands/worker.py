@@ -36,4 +36,4 @@ class Command(BaseCommand):
         logger.info(
             "%s: %s, %s reproductions", node.name, node.device_name, len(node.offers), extra={"node": node.name}
         )
-        serve(node, queues=node.queue, concurrency=1)
+        serve(node)

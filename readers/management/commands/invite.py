@@ -26,6 +26,8 @@ class Command(BaseCommand):
         parser.add_argument("--curator", action="store_true", help="may edit and import the list")
         parser.add_argument("--operator", action="store_true", help="may do everything, accounts included")
         default = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
+        if settings.HTTPS:
+            default = f"https://{settings.ALLOWED_HOSTS[0]}"
         parser.add_argument("--site", default=default, metavar="URL", help=f"where people reach it ({default})")
 
     def handle(self, *args, **options) -> None:
