@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("jobs", "0005_time_factor"),
+        ("jobs", "0006_database_clock"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
