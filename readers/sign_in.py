@@ -94,8 +94,9 @@ class SetPassword(auth.PasswordResetConfirmView):
             record(request, "open invitation", outcome=REFUSED)
             return brake.wait_page(request, wait)
         answer = super().dispatch(request, *args, **kwargs)
-        guessed = not self.validlink and kwargs["token"] != self.reset_url_token
-        if guessed and brake.wrong_secret(request, "link", f"{kwargs['uidb64']}/{kwargs['token']}"):
+        link = f"{kwargs['uidb64']}/{kwargs['token']}"
+        opened = self.validlink or answer.status_code == 302  # a good link leads to an address without its token
+        if not opened and kwargs["token"] != self.reset_url_token and brake.wrong_secret(request, "link", link):
             record(request, "open invitation", outcome=WRONG)
         return answer
 
