@@ -62,16 +62,19 @@ def end_session(handle: str) -> str | None:
 
 
 def waiting() -> list[dict[str, Any]]:
-    """Who had something wrong in the last hour, from where, and how long they have to wait for it."""
-    found = []
+    """Who had something wrong in the last hour, from where, and how long they have to wait for it; tokens, links and
+    keys as one row a kind and address.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for row, seconds in brake.counted():
         kind, _, secret = row.username.partition(": ")
         unknown = kind.startswith("unknown ")
         what = f"a {kind}" if secret else "a name that no account has" if unknown else ""
-        shown = {"name": "" if what else row.username, "what": what, "address": row.ip_address}
-        counts = {"wrong": row.failures_since_start, "at": row.attempt_time}
-        found.append(shown | counts | {"wait": brake.told(seconds) if seconds else ""})
-    return found
+        first = {"name": "" if what else row.username, "what": what, "address": row.ip_address, "wrong": 0,
+                 "at": row.attempt_time, "wait": brake.told(seconds) if seconds else ""}  # fmt: skip
+        shown = found.setdefault((what or row.username, row.ip_address), first)
+        shown["wrong"] += row.failures_since_start
+    return list(found.values())
 
 
 def quotas() -> list[dict[str, Any]]:
