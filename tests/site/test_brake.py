@@ -64,11 +64,10 @@ class Site(Installation):
     def visitor(self, source: str, **headers: str) -> Visitor:
         return Visitor(self.port, source, **headers)
 
-    def serve(self, port: int, *options: str, **env: str) -> None:
+    def serve(self, port: int, **env: str) -> None:
         """A web process; all of them share the database."""
-        command = [sys.executable, "-m", "waitress", f"--listen=127.0.0.1:{port}", *options, "config.wsgi:application"]
         kept, self.env = self.env, self.env | env
-        self.start(*command, log="web")
+        self.start(sys.executable, "-m", "config.serve", f"--listen=127.0.0.1:{port}", log="web")
         self.env = kept
         eventually(lambda: answers(port), "the web server answers")
 
@@ -117,8 +116,7 @@ def site(tmp_path_factory):
     for port in (made.port, made.second):
         made.serve(port)
     made.proxied = free_port()
-    trust = ("--trusted-proxy=*", "--trusted-proxy-count=1", "--trusted-proxy-headers=x-forwarded-for")
-    made.serve(made.proxied, *trust, TRUSTED_PROXIES="1")
+    made.serve(made.proxied, TRUSTED_PROXIES="1")
     yield made
     made.stop()
 
