@@ -13,12 +13,13 @@ from simple_history.admin import SimpleHistoryAdmin
 from catalog import curation, index
 from catalog.forms import WorkForm
 from catalog.models import Author, Category, Claim, Entry, Link, ListImport, Topic, Work
+from config.admin import Audited
 
 WHY = "in the admin"
 HTTPS: Any = {models.URLField: {"assume_scheme": "https"}}
 
 
-class Curated(SimpleHistoryAdmin):
+class Curated(Audited, SimpleHistoryAdmin):
     """Rows that are written with their history, alone or as rows of another's page."""
 
     list_per_page = 50
@@ -215,7 +216,7 @@ class CategoryAdmin(Kept):
         return category.in_list
 
 
-class Named(admin.ModelAdmin):
+class Named(Audited):
     """Names that works share: a new spelling is known to search at once."""
 
     list_display = ["name", "listed"]
@@ -244,7 +245,7 @@ admin.site.register([Author, Topic], Named)
 
 
 @admin.register(ListImport)
-class ListImportAdmin(admin.ModelAdmin):
+class ListImportAdmin(Audited):
     """Read-only: lists are imported on their own page."""
 
     list_display = ["name", "user", "created_at", "applied_at"]

@@ -15,6 +15,7 @@ from catalog.models import Category, Claim, Entry, Link, Work
 from catalog.schemas import Filters, WorkDetail
 from catalog.selection import Selection, categories
 from catalog.versions import of_catalogue
+from config.audit import record
 from config.rest import ApiRequest, Change, Paging, Problem, Visitor, paged
 
 WHY = "through the API"
@@ -134,9 +135,11 @@ def _curated(request: ApiRequest, write: Callable[..., Any], *args: Any) -> Any:
         raise Problem(422, " ".join(error.messages)) from None
 
 
-def _removed(request: ApiRequest, row: Any) -> None:
+def _removed(request: ApiRequest, word: str, row: Any) -> None:
+    about = str(row)
     if not _curated(request, curation.remove, row):
         raise Problem(404, "it was removed already")
+    record(request, f"remove {word}", about)
 
 
 def _only_curators(request: ApiRequest) -> None:
@@ -182,7 +185,7 @@ def change_entry(request: ApiRequest, entry_id: int, change: changes.EntryChange
 def remove_entry(request: ApiRequest, entry_id: int) -> Status:
     """Take an entry and its links from the list; the work's history brings it back. For curators."""
     _only_curators(request)
-    _removed(request, get_object_or_404(Entry, pk=entry_id))
+    _removed(request, "entry", get_object_or_404(Entry, pk=entry_id))
     return Status(204, None)
 
 
@@ -206,7 +209,7 @@ def change_link(request: ApiRequest, link_id: int, change: changes.LinkChange) -
 def remove_link(request: ApiRequest, link_id: int) -> Status:
     """Take a link away. For curators."""
     _only_curators(request)
-    _removed(request, get_object_or_404(Link, pk=link_id))
+    _removed(request, "link", get_object_or_404(Link, pk=link_id))
     return Status(204, None)
 
 
@@ -230,7 +233,7 @@ def change_claim(request: ApiRequest, slug: str, key: str, change: changes.Claim
 def remove_claim(request: ApiRequest, slug: str, key: str) -> Status:
     """Take a claim away; the work's history brings it back. For curators."""
     _only_curators(request)
-    _removed(request, get_object_or_404(Claim, work__slug=slug, key=key))
+    _removed(request, "claim", get_object_or_404(Claim, work__slug=slug, key=key))
     return Status(204, None)
 
 

@@ -14,6 +14,7 @@ from catalog.arxiv_http import HURRIED_S
 from catalog.editing import for_curators
 from catalog.matching import title_key
 from catalog.models import Category, Work
+from config.audit import record
 
 DIFFERING = 200  # works shown
 
@@ -45,6 +46,7 @@ def add(request: HttpRequest) -> HttpResponse:
         licence = _licence(number)
         if "confirm" in request.POST:
             work = arxiv_sync.add(found, licence, category, request.user)
+            record(request, "add from arXiv", f"{number}: {work.slug}")
             messages.success(request, f"{work.title} was added.")
             return redirect("paper", work.slug)
     except arxiv_sync.Exists as exists:

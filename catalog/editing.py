@@ -17,6 +17,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from catalog import curation, history
 from catalog.forms import ClaimForm, Curated, EntryForm, LinkForm, WorkForm
 from catalog.models import Claim, Entry, Link, Work
+from config.audit import record
 
 PAGE = 50
 PARTS: dict[str, tuple[type, type[Curated], str]] = {
@@ -81,7 +82,9 @@ def remove(request: Any, slug: str, part: str, pk: int) -> HttpResponse:
     work, row = _row(slug, part, pk)
     word = _part(part)[2]
     if request.method == "POST":
+        about = f"{row} of {slug}"
         if curation.remove(row, request.user, request.POST.get("reason", "")):
+            record(request, f"remove {word}", about)
             messages.success(request, f"The {word} was removed. The history of this work brings it back.")
         else:
             messages.error(request, f"The {word} was removed already, by somebody else.")
@@ -147,5 +150,6 @@ def undo(request: HttpRequest, slug: str, kind: str, number: int) -> HttpRespons
         history.undo(kind, number, request.user)
     except history.Refused as refused:
         return _changes(request, work, error=f"Not undone: {refused}.", status=409)
+    record(request, f"undo {kind} change", f"{number} of {slug}")
     messages.success(request, "Undone.")
     return redirect("work-history", slug=slug)

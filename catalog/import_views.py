@@ -14,6 +14,7 @@ from catalog import imports
 from catalog.editing import for_curators
 from catalog.models import ListImport
 from config import clock
+from config.audit import record
 from config.http import UserRequest, whole_number
 from config.quota import Full
 from config.text import cleaned
@@ -105,6 +106,7 @@ def apply(request: HttpRequest, pk: int) -> HttpResponse:
     except Refused as refused:
         found = get_object_or_404(ListImport, pk=pk)
         return _preview(request, found, error=str(refused), status=409)
+    record(request, "apply import", f"{pk}: {found.name}")
     messages.success(request, f"{found.name} was applied.")
     return redirect("import-preview", pk=pk)
 

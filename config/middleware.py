@@ -7,8 +7,10 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_cache_control
 
+from config.audit import REFUSED, WRONG, record
 from config.rest import Problem, problem_response
-from readers import tokens
+from readers import brake, tokens
+from readers.models import Token
 
 API, METRICS = "/api/", "/metrics"  # addresses for programs
 
@@ -20,8 +22,12 @@ def bearer_token(get_response: Callable) -> Callable:
         request.scope, request.bad_token = "", False
         header = request.headers.get("Authorization")
         if header is not None and _is_for_programs(request):
+            if wait := brake.secret_wait_s(request, "token"):
+                record(request, "use a token", outcome=REFUSED)
+                detail = f"too many wrong tokens came from your address: none is looked at for {wait} s"
+                return problem_response(request, Problem(429, detail, retry_after_s=wait))
             scheme, _, text = header.partition(" ")
-            token = tokens.find(text.strip()) if scheme.lower() == "bearer" else None
+            token = _owned(request, text.strip()) if scheme.lower() == "bearer" else None
             request.bad_token = token is None
             if token:
                 request.user, request.scope = token.user, token.scope
@@ -32,6 +38,14 @@ def bearer_token(get_response: Callable) -> Callable:
 
 def _is_for_programs(request: HttpRequest) -> bool:
     return request.path.startswith(API) or request.path == METRICS
+
+
+def _owned(request: Any, text: str) -> Token | None:
+    """The token with this text; without one, a guess is counted, and noted the first time."""
+    token = tokens.find(text)
+    if token is None and brake.wrong_secret(request, "token", text):
+        record(request, "use a token", outcome=WRONG)
+    return token
 
 
 def api_problems(get_response: Callable) -> Callable:

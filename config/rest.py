@@ -49,6 +49,8 @@ def problem_response(request: HttpRequest, problem: Problem) -> HttpResponse:
     )
     if problem.status == HTTPStatus.UNAUTHORIZED:
         response["WWW-Authenticate"] = 'Bearer realm="Claimcheck"'
+    if "retry_after_s" in problem.more:
+        response["Retry-After"] = str(problem.more["retry_after_s"])
     return response
 
 

@@ -8,6 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config import logs
 from config.secret import read_or_make_secret
+from config.security_txt import contact
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("DATA_DIR", BASE_DIR / "data")).resolve()
@@ -62,6 +63,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "csp",
     "simple_history",
+    "axes",
     "catalog",
     "jobs",
     "reproductions",
@@ -89,6 +91,7 @@ MIDDLEWARE = [
     "simple_history.middleware.HistoryRequestMiddleware",
     "config.middleware.private_answers",
     "config.middleware.inert_text",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -138,9 +141,25 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator",
                  "NumericPasswordValidator")
 ]  # fmt: skip
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
+
+# The brake on guessing: its limits are in readers/brake.py.
+AXES_HANDLER = "readers.brake.Handler"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address", "username"]
+AXES_LOCKOUT_CALLABLE = "readers.brake.refusal"
+AXES_CLIENT_IP_CALLABLE = "config.client.place"
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or whoever keeps trying would keep the owner out
+AXES_ENABLE_ADMIN = AXES_VERBOSE = False
+AXES_DISABLE_ACCESS_LOG = True  # the audit log has it
+
+# Who writes an act of any app down, and what the sweep lets remove what is too old.
+AUDIT_LOG = "readers.audit.write"
+AUDIT_DAYS = _whole("AUDIT_DAYS", 400)
+UPKEEP = ["readers.upkeep.remove_old"]
+SECURITY_CONTACT = contact(os.environ.get("SECURITY_CONTACT", ""))  # for /.well-known/security.txt
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

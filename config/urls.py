@@ -1,23 +1,19 @@
 """Every address of the site; the pages of an app are in its own urls.py."""
 
 from django.contrib import admin
-from django.contrib.auth import views as auth
 from django.urls import include, path
 from django.views.generic import TemplateView
 
 from config.api import api, nothing_here
-from readers.views import Login
+from config.security_txt import security_txt
+from readers import sign_in
 
 # Passwords are set by a link that an operator hands out, so nothing here sends mail.
 accounts = [
-    path("login/", Login.as_view(), name="login"),
-    path("logout/", auth.LogoutView.as_view(), name="logout"),
-    path("password_change/", auth.PasswordChangeView.as_view(success_url="/"), name="password_change"),
-    path(
-        "reset/<uidb64>/<token>/",
-        auth.PasswordResetConfirmView.as_view(post_reset_login=True, success_url="/"),
-        name="password_reset_confirm",
-    ),
+    path("login/", sign_in.Login.as_view(), name="login"),
+    path("logout/", sign_in.Logout.as_view(), name="logout"),
+    path("password_change/", sign_in.ChangePassword.as_view(), name="password_change"),
+    path("reset/<uidb64>/<token>/", sign_in.SetPassword.as_view(), name="password_reset_confirm"),
 ]
 urlpatterns = [
     path("", include("catalog.urls")),
@@ -29,5 +25,6 @@ urlpatterns = [
     path("", include("readers.urls")),
     path("accounts/", include(accounts)),
     path("admin/", admin.site.urls),
+    path(".well-known/security.txt", security_txt, name="security-txt"),
     path("help/", TemplateView.as_view(template_name="help.html"), name="help"),
 ]

@@ -16,7 +16,7 @@ from exports import bundle_plan, bundle_store, bundles
 from exports.bundle_store import Made
 from jobs import services as jobs
 from jobs.models import Job
-from jobs.views import is_of
+from jobs.views import is_of, note_cancelled
 
 router = Router(tags=["bundles"])
 
@@ -97,6 +97,7 @@ def ask_for_bundle(request: ApiRequest, asked: Asked) -> Status:
         raise Problem(429, str(full)) from None
     except PermissionDenied as error:
         raise Problem(403, str(error)) from None
+    bundles.note_asked(request, asked.kind, asked.query, fetch=asked.fetch)
     if isinstance(found, Job):
         return Status(202, _told(found, request))
     there = {"job": None, "status": "finished", "stage": "", "done": 0, "total": 0, "reason": ""}
@@ -117,6 +118,7 @@ def cancel_bundle_job(request: ApiRequest, job_id: int) -> dict:
         if not is_of(request, found):
             raise Problem(403, "only the owner of a job or an operator may cancel it")
         jobs.cancel(found)
+        note_cancelled(request, found)
         found.refresh_from_db()
     return _told(found, request)
 

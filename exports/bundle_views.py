@@ -38,6 +38,7 @@ def _ask(request: HttpRequest) -> HttpResponse:
         return _page(request, query=query, kind=kind, error=str(error), status=400)
     except Full as full:
         return _page(request, query=query, kind=kind, error=f"Not asked for: {full}.", status=429)
+    bundles.note_asked(request, kind, query, fetch=request.POST.get("fetch") == "yes")
     if isinstance(found, Job):
         return redirect("job", pk=found.pk)
     return redirect(f"{reverse('bundles')}#{found.name}")

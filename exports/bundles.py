@@ -7,8 +7,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
 from django.urls import reverse
 
+from config.audit import record
 from exports import bundle_plan, bundle_store
 from exports.bundle_plan import PRIVATE, REPORT
 from exports.bundle_store import Made
@@ -81,6 +83,12 @@ def ask(kind: str, query: str, user: Any, *, fetch: bool = False) -> Made | Job:
     return services.enqueue_once(
         kind="bundle", device="control", time_limit_s=TIME_LIMIT_S, user=user, arguments=arguments
     )
+
+
+def note_asked(request: HttpRequest, kind: str, query: str, *, fetch: bool) -> None:
+    """Into the audit log, what only operators may ask for."""
+    if kind == PRIVATE or fetch:
+        record(request, "ask for bundle", f"{kind}{', fetching papers' if fetch else ''}: {query or 'the whole list'}")
 
 
 def _jobs() -> Path:

@@ -1,10 +1,11 @@
 from django.contrib import admin
 
+from config.admin import Audited
 from jobs.models import Job, Node
 
 
 @admin.register(Job)
-class JobAdmin(admin.ModelAdmin):
+class JobAdmin(Audited):
     """Read-only: a status changes through jobs.states.change alone."""
 
     list_display = ["pk", "kind", "device", "status", "code", "user", "queued_at", "ended_at"]
@@ -20,7 +21,7 @@ class JobAdmin(admin.ModelAdmin):
 
 
 @admin.register(Node)
-class NodeAdmin(admin.ModelAdmin):
+class NodeAdmin(Audited):
     """Nodes register themselves."""
 
     list_display = ["name", "host", "device", "device_name", "heartbeat_at"]

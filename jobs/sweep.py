@@ -8,6 +8,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import connection
 from django.db.models import QuerySet
+from django.utils.module_loading import import_string
 
 from config import clock, logs
 from jobs import groups
@@ -53,6 +54,16 @@ def sweep(*, judging: bool = True) -> None:
     for device in Job.objects.filter(status=Status.QUEUED).values_list("device", flat=True).distinct().order_by():
         wake(device)
     Pulse.objects.update_or_create(name="sweep", defaults={"at": clock.now()})
+    _keep_up()
+
+
+def _keep_up() -> None:
+    """Let each app remove what is too old; what fails there must not keep jobs from being swept."""
+    for name in settings.UPKEEP:
+        try:
+            import_string(name)()
+        except Exception:
+            logger.exception("%s failed", name)
 
 
 def take_back(job: Job) -> None:

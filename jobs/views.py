@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from config import clock
+from config.audit import record
 from config.http import HtmxRequest, UserRequest
 from config.observed import REQUEST_SECONDS
 from config.quota import Full
@@ -84,7 +85,9 @@ def nodes(request: HttpRequest) -> HttpResponse:
 def node_drain(request: HttpRequest, pk: int) -> HttpResponse:
     """An operator's wish: the node takes no new job, or takes jobs again."""
     node = get_object_or_404(Node, pk=pk)
-    Node.objects.filter(pk=node.pk).update(draining=request.POST.get("draining") == "yes")
+    draining = request.POST.get("draining") == "yes"
+    Node.objects.filter(pk=node.pk).update(draining=draining)
+    record(request, "drain node" if draining else "let node take jobs", node.name)
     return redirect("nodes")
 
 
@@ -108,6 +111,7 @@ def job_start(request: UserRequest, kind: str) -> HttpResponse:
         job = services.enqueue_once(**asked, user=request.user)
     except Full as full:
         return render(request, "429.html", {"said": full}, status=429)
+    record(request, f"start {kind} job", f"job {job.pk} {' '.join(arguments)}".strip())
     return redirect("job", pk=job.pk)
 
 
@@ -140,6 +144,12 @@ def is_of(request: HttpRequest, job: Job) -> bool:
     return request.user.is_authenticated and (job.user_id == request.user.pk or request.user.is_staff)
 
 
+def note_cancelled(request: HttpRequest, job: Job) -> None:
+    """Into the audit log, if it was somebody else's; what people do with their own, their job's page tells."""
+    if job.user_id != request.user.pk:
+        record(request, "cancel job", f"{job.kind} job {job.pk} of {job.user or 'nobody'}")
+
+
 @require_POST
 @login_required
 def job_cancel(request: HttpRequest, pk: int) -> HttpResponse:
@@ -149,4 +159,5 @@ def job_cancel(request: HttpRequest, pk: int) -> HttpResponse:
         raise PermissionDenied("only the owner of a job or an operator may cancel it")
     if not found.is_final:
         services.cancel(found)
+        note_cancelled(request, found)
     return redirect("job", pk=pk)

@@ -1,4 +1,4 @@
-"""What readers keep: ratings, collections, and the tokens of their programs."""
+"""What readers keep: ratings, collections, and the tokens of their programs; and what all of them did."""
 
 import hashlib
 import secrets
@@ -125,3 +125,20 @@ class Token(Told):
 
     def __str__(self) -> str:
         return f"{self.start}… {self.name}"
+
+
+class AuditRecord(models.Model):
+    """One act, as `readers.audit` wrote it. Plain text, so that it outlives the account that it names."""
+
+    at = models.DateTimeField(db_index=True)
+    who = models.CharField(max_length=150, blank=True, db_index=True, help_text="empty: nobody who was signed in")
+    address = models.GenericIPAddressField(null=True)
+    act = models.CharField(max_length=60, db_index=True)
+    about = models.CharField(max_length=200, blank=True)
+    outcome = models.CharField(max_length=10)
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {self.who or 'somebody'}: {self.act} {self.about} ({self.outcome})"

@@ -2,10 +2,14 @@
 
 from django.urls import path
 
-from readers import collections_views, ratings, views
+from readers import collections_views, operator_views, ratings, views
 
 urlpatterns = [
     path("enter/", views.enter, name="enter"),
+    path("operator/", operator_views.overview, name="operator"),
+    path("operator/sessions/end/", operator_views.end_session, name="session-end"),
+    path("operator/tokens/<int:pk>/revoke/", operator_views.revoke_token, name="token-revoke-any"),
+    path("operator/unlock/", operator_views.unlock, name="unlock"),
     path("accounts/tokens/", views.tokens, name="tokens"),
     path("accounts/tokens/<int:pk>/revoke/", views.revoke, name="token-revoke"),
     path("papers/<slug:slug>/rating/", ratings.rate_view, name="rate"),

@@ -1,22 +1,19 @@
-"""Ways in: signing in, the local operator's address, and a reader's own tokens."""
-
-from typing import Any
+"""Ways in beside signing in: the local operator's address, and a reader's own tokens."""
 
 from django import forms
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from config.audit import REFUSED, WRONG, record
 from config.http import UserRequest
 from config.quota import Full
 from config.told import Visible
-from readers import local
+from readers import brake, local
 from readers import tokens as service
 from readers.models import Token
 
@@ -33,14 +30,6 @@ class TokenForm(Visible, forms.Form):
     )
 
 
-class Login(LoginView):
-    """Sign in; on the embedded default it also says how to be the local operator."""
-
-    def get_context_data(self, **more: Any) -> dict[str, Any]:
-        """With `local`, whether there is an address that opens."""
-        return super().get_context_data(**more) | {"local": bool(settings.LOCAL_SECRET)}
-
-
 @require_safe
 @never_cache
 def enter(request: HttpRequest) -> HttpResponse:
@@ -48,8 +37,15 @@ def enter(request: HttpRequest) -> HttpResponse:
 
     The key is no part of the path, which is logged when it is refused.
     """
-    if not local.opens(request, request.GET.get("key", "")):
+    key = request.GET.get("key", "")
+    if wait := brake.secret_wait_s(request, "key"):
+        record(request, "open the operator's address", outcome=REFUSED)
+        return brake.wait_page(request, wait)
+    if not local.opens(request, key):
+        if key and brake.wrong_secret(request, "key", key):
+            record(request, "open the operator's address", outcome=WRONG)
         raise PermissionDenied("This address does not open: manage.py up prints another one at each start.")
+    record(request, "open the operator's address", who=local.NAME)
     response = redirect("index")
     response.set_cookie(local.cookie_name(), local.cookie_value(), httponly=True, samesite="Strict")
     response["Referrer-Policy"] = "no-referrer"
@@ -66,6 +62,7 @@ def tokens(request: UserRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             made, text = service.create(request.user, **form.cleaned_data)
+            record(request, "make token", f"{made.name}: {made.scope}")
             form = TokenForm()
         except Full as full:
             form.add_error(None, f"Not made: {full}.")
@@ -87,5 +84,6 @@ def revoke(request: HttpRequest, pk: int) -> HttpResponse:
     """Nothing opens with it any more."""
     token = get_object_or_404(Token, pk=pk, user=request.user)
     first = service.revoke(token)
+    record(request, "revoke token", token.name)
     messages.success(request, f"The token {token.name} {'is revoked' if first else 'was revoked already'}.")
     return redirect("tokens")

@@ -1,6 +1,7 @@
 from django.contrib import admin
 
+from config.admin import Audited
 from reproductions.models import Reproduction, Run
 
-admin.site.register(Reproduction, list_display=["work", "spec_hash", "retired"])
-admin.site.register(Run, list_display=["pk", "reproduction", "size", "device", "spec_hash"])
+admin.site.register(Reproduction, Audited, list_display=["work", "spec_hash", "retired"])
+admin.site.register(Run, Audited, list_display=["pk", "reproduction", "size", "device", "spec_hash"])

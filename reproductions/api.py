@@ -15,6 +15,7 @@ from catalog.versions import of_catalogue
 from config.rest import ApiRequest, Paging, Problem, Visitor, paged
 from jobs import services as jobs
 from jobs.models import Job
+from jobs.views import note_cancelled
 from reproductions import evidence, schemas, services
 from reproductions.models import Reproduction, Run
 from reproductions.views import may_cancel
@@ -160,6 +161,7 @@ def cancel_run(request: ApiRequest, run_id: int) -> Run:
         if not may_cancel(request, found):
             raise Problem(403, "only the owner of a run or an operator may cancel it")
         jobs.cancel(found.job)
+        note_cancelled(request, found.job)
     return _runs().get(pk=run_id)
 
 

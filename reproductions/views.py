@@ -19,6 +19,7 @@ from catalog.selection import Selection
 from config.http import HtmxRequest, UserRequest, whole_number
 from jobs import queue
 from jobs import services as jobs
+from jobs.views import note_cancelled
 from reproductions import drawing, evidence, overview, parameters, plots, services, sources, stale
 from reproductions.models import Reproduction, Run
 
@@ -238,6 +239,7 @@ def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
         if not may_cancel(request, found):
             raise PermissionDenied("only the owner of a run or an operator may cancel it")
         jobs.cancel(found.job)
+        note_cancelled(request, found.job)
     return redirect("run", pk=pk)
 
 

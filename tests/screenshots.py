@@ -23,7 +23,7 @@ PAGES = {
     "kernel": "/kernels/attention/flash/", "nodes": "/nodes/", "health": "/health/", "failures": "/failures/",
     "collections": "/collections/", "bundles": "/bundles/", "help": "/help/", "tokens": "/accounts/tokens/",
     "import": "/import/", "add": "/arxiv/", "history": f"{WORK}history/", "edit": f"{WORK}edit/facts/",
-    "sign-in": "/accounts/login/", "not-found": "/nowhere/",
+    "sign-in": "/accounts/login/", "operator": "/operator/", "not-found": "/nowhere/",
 }  # fmt: skip
 SIZES: dict[str, ViewportSize] = {
     "desktop": {"width": 1280, "height": 900},

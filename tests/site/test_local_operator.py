@@ -112,7 +112,7 @@ def test_behind_a_proxy_on_the_same_machine_nobody_is(up, tmp_path):
         eventually(answers, "the proxy answers")
         assert not is_operator(ask(url)) and not is_operator(ask(url, Host="localhost"))
         status, page = ask(f"{url}/admin/auth/user/add/")
-        assert "Log in | Claimcheck" in page and "Save" not in page, "it asks to sign in"
+        assert "Sign in · Claimcheck" in page and "Save" not in page, "it asks to sign in"
     finally:
         proxy.kill()
 

@@ -74,7 +74,7 @@ def pages(runs, going_on) -> list[str]:
         f"/runs/{going_on.pk}/", f"/runs/compare?a={a}&b={b}", "/runs/compare", "/runs/?stale=yes", "/kernels/",
         "/kernels/attention/flash/", "/nodes/", "/health/", "/failures/", "/collections/",
         f"/collections/{Collection.objects.get().pk}/", "/accounts/tokens/", "/import/", "/arxiv/", "/bundles/",
-        "/help/", "/nowhere/", "/accounts/login/",
+        "/help/", "/operator/", "/operator/?who=nobody", "/nowhere/", "/accounts/login/",
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from django.apps import apps
 from django.contrib.auth.tokens import default_token_generator
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import get_resolver, reverse
 from django.utils import timezone
 from django.utils.encoding import force_bytes
@@ -21,7 +21,7 @@ from catalog import curation, imports
 from catalog.models import Category, Claim, Link, ListImport, Work
 from config.api import api
 from jobs.models import Job, Node
-from readers import services, tokens
+from readers import accounts, brake, services, tokens
 from readers.models import Collection
 from tests.site import measured
 from tests.site.people import asks_to_sign_in, person, sign_in
@@ -63,6 +63,7 @@ class Site:
         self.upload = ListImport.objects.create(name="l.md", text=LIST, digest=digest)
         before = timezone.now() - datetime.timedelta(hours=1)
         self.node = Node.objects.create(name="n", host="h", device="cpu", pid=1, started_at=before, heartbeat_at=before)
+        brake.wrong_password(RequestFactory().get("/"), "owner")
         self.free = Category.objects.exclude(entries__work=work).first()
 
 
@@ -75,6 +76,7 @@ SIGN_IN = "login"  # the answer to somebody who must sign in first
 READERS = (SIGN_IN, 302, 302, 302, 302)
 OWNER = (SIGN_IN, 404, 302, 404, 404)
 CURATORS = (SIGN_IN, 403, 403, 302, 302)
+OPERATORS = (SIGN_IN, 403, 403, 403, 302)
 
 # name: (arguments, data, what each of WHO gets). Arguments and data are made of the site.
 PAGES: dict[str, tuple[Any, Any, tuple]] = {
@@ -107,6 +109,13 @@ PAGES: dict[str, tuple[Any, Any, tuple]] = {
     "run_cancel": (lambda s: [s.run.pk], lambda s: {}, (SIGN_IN, 403, 302, 403, 302)),
     "node_drain": (lambda s: [s.node.pk], lambda s: {"draining": "yes"}, (SIGN_IN, SIGN_IN, SIGN_IN, SIGN_IN, 302)),
     "token-revoke": (lambda s: [s.token.pk], lambda s: {}, OWNER),
+    "token-revoke-any": (lambda s: [s.token.pk], lambda s: {}, OPERATORS),
+    "session-end": (
+        lambda s: [],
+        lambda s: {"session": next((one.handle for one in accounts.sessions()), "")},
+        OPERATORS,
+    ),
+    "unlock": (lambda s: [], lambda s: {"name": "owner"}, OPERATORS),
     "tokens": (lambda s: [], lambda s: {"name": "x", "scope": "read"}, (SIGN_IN, 200, 200, 200, 200)),
     "rate": (lambda s: [s.slug], lambda s: {"value": "4"}, READERS),
     "collect": (lambda s: [s.slug], lambda s: {"name": "Another"}, READERS),

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from catalog import imports
 from catalog.markdown_list import HIDDEN_TAKEN
+from config.audit import record
 
 
 class Command(BaseCommand):
@@ -25,6 +26,7 @@ class Command(BaseCommand):
         plan = imports.plan(read(options["file"]))
         if not options["dry_run"]:
             imports.apply(plan, reason=f"import of {options['file'].name}")
+            record(None, "apply import", options["file"].name)
         if options["json"]:
             self.stdout.write(json.dumps(as_json(plan), ensure_ascii=False, indent=2))
         elif options["verbosity"]:

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
+from config.audit import record
 from readers.roles import curators
 
 
@@ -39,6 +40,8 @@ class Command(BaseCommand):
             if options["operator"]:
                 user.is_staff = user.is_superuser = True
                 user.save(update_fields=["is_staff", "is_superuser"])
+            roles = [name for name in ("curator", "operator") if options[name]]
+            record(None, "invite", f"{user.username}{' as ' if roles else ''}{' and '.join(roles)}")
         uid, token = urlsafe_base64_encode(force_bytes(user.pk)), default_token_generator.make_token(user)
         address = reverse("password_reset_confirm", args=[uid, token])
         self.stdout.write(f"{options['site'].rstrip('/')}{address}")
