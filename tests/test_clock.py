@@ -29,7 +29,7 @@ def test_it_is_about_now(db):
 
 
 def test_nothing_asks_the_machines_clock_for_a_decision():
-    """Ages of files lie on one machine's disk; when a backup was made is told, and compared with nothing."""
+    """Ages of files lie on one machine's disk; a backup is named by when it was made there."""
     found = {
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for app in APPS

