@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -30,7 +31,8 @@ class Installation(Collector):
         """Every figure; those of the database only while it answers."""
         yield from _this_process()
         try:
-            figures = [*_queue(), _ended(), _nodes(), *_sweep()]
+            now = clock.now()
+            figures = [*_queue(now), _ended(), _nodes(), *_sweep(now)]
         except DatabaseError:
             figures = []
         yield GaugeMetricFamily("claimcheck_database_up", "Whether the database answers.", value=bool(figures))
@@ -55,10 +57,9 @@ def _this_process() -> Iterator[Metric]:
     yield _gauge("claimcheck_disk_size_bytes", f"All bytes {about}", ["disk"], size)
 
 
-def _queue() -> Iterator[Metric]:
+def _queue(now: datetime) -> Iterator[Metric]:
     counts = {(device, str(status)): 0 for device in DEVICES for status in (Status.QUEUED, *Job.ACTIVE)}
     ages = {(device,): 0.0 for device in DEVICES}
-    now = clock.now()
     open_jobs = Job.objects.filter(status__in=[Status.QUEUED, *Job.ACTIVE]).order_by()
     for row in open_jobs.values("device", "status").annotate(n=Count("pk"), oldest=Min("queued_at")):
         counts[row["device"], row["status"]] = row["n"]
@@ -92,8 +93,8 @@ def _nodes() -> Metric:
     return _gauge("claimcheck_nodes", "Workers heard in the last day.", ("device", "state"), counts)
 
 
-def _sweep() -> Iterator[Metric]:
+def _sweep(now: datetime) -> Iterator[Metric]:
     """Nothing before the first sweep: an alert asks for its absence."""
     if swept := Pulse.objects.filter(name="sweep").first():
-        age = max(0.0, (clock.now() - swept.at).total_seconds())
+        age = max(0.0, (now - swept.at).total_seconds())
         yield GaugeMetricFamily("claimcheck_sweep_age_seconds", "Since when no sweep was seen.", value=age)
