@@ -81,7 +81,8 @@ def inert_text(get_response: Callable) -> Callable:
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         kind = response.get("Content-Type", "")
-        if not response.streaming and ("charset=utf-8" in kind or kind.startswith("application/json")):
+        is_text = not response.streaming and "Content-Encoding" not in response  # what is packed has no letters
+        if is_text and ("charset=utf-8" in kind or kind.startswith("application/json")):
             text = response.content
             if any(begin in text for begin in BEGINS):
                 response.content = TURNING.sub(SEEN, text)

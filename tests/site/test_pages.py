@@ -1,14 +1,16 @@
 """The pages as a visitor gets them: what they show, what they refuse, how much they ask of the database."""
 
+import gzip
 import json
 import re
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
 from jobs.models import Job, Node
 from jobs.states import change
-from reproductions import runs
+from reproductions import drawing, runs
 from reproductions.models import Reproduction, Run, Verdict
 from tests.site import measured, people
 from tests.site.measured import CHECKS, SPEC
@@ -308,3 +310,11 @@ def test_a_time_limit_is_said_as_the_nodes_that_could_take_the_run_have_it(reade
     assert limits() == ["at most 25.0 s"]
     Node.objects.filter(name="one").update(draining=True)
     assert limits() == ["at most 10.0 s"]
+
+
+def test_a_packed_script_is_not_rewritten_as_if_it_were_text(client):
+    """The script that draws plots goes out compressed; a browser refuses it with one byte changed."""
+    address = reverse("plot_bundle", args=[drawing.BUNDLE_VERSION])
+    packed = client.get(address, headers={"Accept-Encoding": "gzip"})
+    assert packed["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.content) == client.get(address, headers={"Accept-Encoding": "identity"}).content
