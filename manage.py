@@ -14,6 +14,7 @@ from config import logs
 
 def main() -> None:
     """Run the command; exit code 2 and one line for a setting that cannot be, or where the database cannot be read."""
+    os.umask(0o077)  # what any command writes is nobody else's
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     try:
         if sys.argv[1:2] in (["control"], ["worker"]):  # their output is their log

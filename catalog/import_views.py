@@ -117,6 +117,7 @@ def discard(request: HttpRequest, pk: int) -> HttpResponse:
     """Remove an upload that was not applied."""
     found = get_object_or_404(ListImport, pk=pk)
     if ListImport.objects.filter(pk=pk, applied_at=None).delete()[0]:
+        record(request, "discard import", f"{pk}: {found.name}")
         messages.success(request, f"{found.name} was removed; nothing of it was applied.")
     else:
         messages.error(request, f"{found.name} was applied or removed already.")

@@ -20,7 +20,7 @@ FIELDS = ("job", "node", "request_id", "user_id", "method", "route", "path", "st
 # What opens something for whoever has it: parts of addresses, values of queries, tokens.
 SECRETS = (
     re.compile(r"(/collections/shared/|/accounts/reset/[^/\s]*/)[^/\s?'\"]+"),
-    re.compile(r"([?&](?:key|token|collection)=)[^&\s'\"]+"),
+    re.compile(r"((?:^|[?&\s])(?:key|token|collection)=)[^&\s'\"]+"),
     re.compile(r"(\bcc_)[\w-]{20,}"),
 )
 logger = logging.getLogger(__name__)

@@ -1,5 +1,6 @@
 """One file of settings, all from the environment; every default works on one machine."""
 
+import math
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from config.secret import read_or_make_secret
 from config.security_txt import contact
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(os.environ.get("DATA_DIR", BASE_DIR / "data")).resolve()
+DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / "data").resolve()
 
 
 def _flag(name: str) -> bool:
@@ -31,9 +32,19 @@ def _whole(name: str, default: int) -> int:
     return int(text)
 
 
+def _number(name: str, default: float) -> float:
+    text = os.environ.get(name) or str(default)
+    try:
+        if math.isfinite(found := float(text)) and found >= 0:
+            return found
+    except ValueError:
+        pass
+    raise ImproperlyConfigured(f"{name}: expected a number, 0 or more, got {text!r}")
+
+
 DEBUG = _flag("DEBUG")
 SECRET_KEY = os.environ.get("SECRET_KEY") or read_or_make_secret(DATA_DIR)
-ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
+ALLOWED_HOSTS = (os.environ.get("ALLOWED_HOSTS") or "localhost,127.0.0.1,[::1]").split(",")
 CSRF_TRUSTED_ORIGINS = [origin for origin in os.environ.get("CSRF_TRUSTED_ORIGINS", "").split(",") if origin]
 
 # Behind a proxy that ends TLS: HTTPS=1. Its headers count only where it is told that there is one: config/serve.py.
@@ -83,6 +94,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "config.middleware.api_problems",
+    "config.middleware.no_nul",
     "config.middleware.bearer_token",
     "readers.middleware.local_operator",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -174,7 +186,7 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # Jobs: the row is the queue, a Celery message only wakes a worker, so nothing of Celery's own state is kept.
-REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+REDIS_URL = os.environ.get("REDIS_URL") or "redis://127.0.0.1:6379/0"
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
@@ -184,18 +196,18 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "socket_timeout"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 
-WAITING_RUNS_PER_USER = int(os.environ.get("WAITING_RUNS_PER_USER", 50))
-RUNS_PER_USER_A_DAY = int(os.environ.get("RUNS_PER_USER_A_DAY", 500))  # those that failed by our fault do not count
-WAITING_JOBS_PER_USER = int(os.environ.get("WAITING_JOBS_PER_USER", 20))  # bundles and syncs
-COLLECTIONS_PER_USER = int(os.environ.get("COLLECTIONS_PER_USER", 200))
-WORKS_PER_COLLECTION = int(os.environ.get("WORKS_PER_COLLECTION", 2000))
-TOKENS_PER_USER = int(os.environ.get("TOKENS_PER_USER", 50))
-IMPORT_DRAFTS_PER_USER = int(os.environ.get("IMPORT_DRAFTS_PER_USER", 20))
-IMPORT_DRAFTS_MIB = int(os.environ.get("IMPORT_DRAFTS_MIB", 50))  # of the lists that one curator uploaded
-IMPORT_DRAFT_DAYS = int(os.environ.get("IMPORT_DRAFT_DAYS", 30))  # then a list that was not applied is removed
-JOB_MEMORY_SHARE = float(os.environ.get("JOB_MEMORY_SHARE", 0.85))  # of the machine's memory, all of a job's processes
+WAITING_RUNS_PER_USER = _whole("WAITING_RUNS_PER_USER", 50)
+RUNS_PER_USER_A_DAY = _whole("RUNS_PER_USER_A_DAY", 500)  # those that failed by our fault do not count
+WAITING_JOBS_PER_USER = _whole("WAITING_JOBS_PER_USER", 20)  # bundles and syncs
+COLLECTIONS_PER_USER = _whole("COLLECTIONS_PER_USER", 200)
+WORKS_PER_COLLECTION = _whole("WORKS_PER_COLLECTION", 2000)
+TOKENS_PER_USER = _whole("TOKENS_PER_USER", 50)
+IMPORT_DRAFTS_PER_USER = _whole("IMPORT_DRAFTS_PER_USER", 20)
+IMPORT_DRAFTS_MIB = _whole("IMPORT_DRAFTS_MIB", 50)  # of the lists that one curator uploaded
+IMPORT_DRAFT_DAYS = _whole("IMPORT_DRAFT_DAYS", 30)  # then a list that was not applied is removed
+JOB_MEMORY_SHARE = _number("JOB_MEMORY_SHARE", 0.85)  # of the machine's memory, all of a job's processes
 TIME_FACTOR = os.environ.get("TIME_FACTOR", "")  # time limits are multiplied by it; unset, a node measures its own
-FREE_DISK_MIB = int(os.environ.get("FREE_DISK_MIB", 512))  # a node with less takes no job
+FREE_DISK_MIB = _whole("FREE_DISK_MIB", 512)  # a node with less takes no job
 UNWANTED_AFTER_H = 24  # a job that no live node can run waits so long, then fails
 HEARTBEAT_S = 5  # a node and a running job say so this often
 LOST_AFTER_S = 30  # silence after which a node or a job is taken for lost
@@ -204,15 +216,15 @@ SWEEP_S = 15  # the control process looks after everything this often
 JOB_KINDS = {"run": "reproductions.runs", "arxiv": "catalog.arxiv_job", "bundle": "exports.bundles"}
 
 # arXiv: its terms ask for one request in 3 s over all machines, so a smaller gap holds for other addresses only.
-ARXIV_API_URL = os.environ.get("ARXIV_API_URL", "https://export.arxiv.org/api/query")
-ARXIV_OAI_URL = os.environ.get("ARXIV_OAI_URL", "https://oaipmh.arxiv.org/oai")
-ARXIV_GAP_S = float(os.environ.get("ARXIV_GAP_S", 3))
+ARXIV_API_URL = os.environ.get("ARXIV_API_URL") or "https://export.arxiv.org/api/query"
+ARXIV_OAI_URL = os.environ.get("ARXIV_OAI_URL") or "https://oaipmh.arxiv.org/oai"
+ARXIV_GAP_S = _number("ARXIV_GAP_S", 3)
 
-ARXIV_PDF_URL = os.environ.get("ARXIV_PDF_URL", "https://export.arxiv.org/pdf")
-PAPERS_MIB = int(os.environ.get("PAPERS_MIB", 4096))  # disk that copies of papers may take
+ARXIV_PDF_URL = os.environ.get("ARXIV_PDF_URL") or "https://export.arxiv.org/pdf"
+PAPERS_MIB = _whole("PAPERS_MIB", 4096)  # disk that copies of papers may take
 FETCH_TEST_SERVER = os.environ.get("FETCH_TEST_SERVER", "")  # host:port of the tests' own server, which is not public
-BUNDLES_MIB = int(os.environ.get("BUNDLES_MIB", 4096))  # disk that PDF bundles may take; the least used go first
+BUNDLES_MIB = _whole("BUNDLES_MIB", 4096)  # disk that PDF bundles may take; the least used go first
 
 METRICS = _one_of("METRICS", "operators", "public")  # who may read /metrics
 LOG_FORMAT = _one_of("LOG_FORMAT", *logs.FORMATS)
-LOGGING = logs.configuration(LOG_FORMAT, os.environ.get("LOG_LEVEL", "WARNING"))
+LOGGING = logs.configuration(LOG_FORMAT, os.environ.get("LOG_LEVEL") or "WARNING")

@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
+from urllib.parse import unquote_plus
 
 from catalog.listing import Listing
 from catalog.models import Work
@@ -161,6 +162,7 @@ def plan(kind: str, query: str, user: Any = None) -> Plan:
         raise NotUnderstood(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     try:
         visible(query)
+        visible(unquote_plus(query))
     except NotPlain as error:
         raise NotUnderstood(f"query: {error}") from None
     selection = Selection.typed(query)

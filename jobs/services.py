@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Q
 
 from config import clock, quota
 from jobs.failures import FAILURES
@@ -65,9 +66,13 @@ def why_no_node(job: Job) -> str:
 
 def charged(user: User, hours: int = 24) -> int:
     """How many jobs of a user count for the last hours: not those that failed by the platform's fault."""
+    return Job.objects.filter(charges(hours), user=user).count()
+
+
+def charges(hours: int = 24) -> Q:
+    """Jobs of the last hours that count, whoever asked for them."""
     ours = [code for code, failure in FAILURES.items() if failure.fault == "platform"]
-    recent = Job.objects.filter(user=user, queued_at__gte=clock.now() - timedelta(hours=hours))
-    return recent.exclude(status=Status.FAILED, code__in=ours).count()
+    return Q(queued_at__gte=clock.now() - timedelta(hours=hours)) & ~Q(status=Status.FAILED, code__in=ours)
 
 
 def cancel(job: Job) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import SESSION_KEY
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db.models import Count, Q
@@ -46,9 +46,15 @@ def sessions() -> list[SignedIn]:
             session.expire_date,
         )
         for session, data in packed
-        if int(data.get(SESSION_KEY, 0)) in users
+        if _opens(data, users.get(int(data.get(SESSION_KEY, 0))))
     ]
     return sorted(found, key=lambda one: one.ends_at, reverse=True)
+
+
+def _opens(data: dict[str, Any], user: User | None) -> bool:
+    """Whether a session still lets its account in: not one that was closed, nor after its password was changed."""
+    known = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()] if user else []
+    return bool(user and user.is_active) and data.get(HASH_SESSION_KEY) in known
 
 
 def end_session(handle: str) -> str | None:
@@ -79,8 +85,10 @@ def waiting() -> list[dict[str, Any]]:
 
 def quotas() -> list[dict[str, Any]]:
     """For everybody who has asked for something in the last day: what waits, what was asked for, and the limits."""
-    waiting = Count("job", filter=Q(job__status=Job.Status.QUEUED))
-    users = User.objects.annotate(waiting=waiting).order_by("username")
-    rows = [{"user": user, "waiting": user.waiting, "today": services.charged(user)} for user in users]
+    waiting, charged = Q(status=Job.Status.QUEUED), services.charges()
+    counted = {"waiting": Count("pk", filter=waiting), "today": Count("pk", filter=charged)}
+    counts = Job.objects.filter(waiting | charged).order_by().values("user").annotate(**counted)
+    users = User.objects.in_bulk([row["user"] for row in counts if row["user"]])
     limits = {"may_wait": settings.WAITING_RUNS_PER_USER, "may_ask": settings.RUNS_PER_USER_A_DAY}
-    return [row | limits for row in rows if row["waiting"] or row["today"]]
+    rows = [row | limits | {"user": users[row["user"]]} for row in counts if row["user"] in users]
+    return sorted(rows, key=lambda row: row["user"].username)

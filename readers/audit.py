@@ -11,6 +11,7 @@ from django.http import HttpRequest
 
 from config import client, clock
 from config.audit import REFUSED
+from config.logs import without_secrets
 from readers.models import AuditRecord
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028-\u202e\u2066-\u2069]")
@@ -43,7 +44,7 @@ def _who(request: HttpRequest | None) -> str:
 
 
 def _plain(text: str, length: int) -> str:
-    text = CONTROL.sub("\ufffd", text)
+    text = CONTROL.sub("\ufffd", without_secrets(text))
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 

@@ -27,7 +27,7 @@ from readers.models import AuditRecord
 
 FORGOTTEN_AFTER = timedelta(hours=1)  # without another wrong one
 KNOWN_FOR = timedelta(days=60)
-SECRETS = ("token", "link", "key", "collection")  # what is guessed without an account; rows are named "KIND: digest"
+SECRETS = ("token", "link", "key")  # what opens without an account; rows are named "KIND: digest"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,10 @@ def counted() -> list[tuple[Any, int]]:
 
 
 def secret_wait_s(request: HttpRequest, kind: str) -> int:
-    """Seconds until a token, link or key is looked at again from where this comes from."""
+    """Seconds until another wrong token, link or key from where this comes from is told what it is.
+
+    Nobody guesses 128 bits: a right one opens all the while, or one visitor could shut all others of his address out.
+    """
     found = AccessAttempt.objects.filter(username__startswith=f"{kind}: ", ip_address=client.place(request))
     return _wait_s(PLACE, found, clock.now())
 

@@ -17,7 +17,7 @@ from catalog.models import Work
 from config.http import UserRequest, whole_number
 from config.quota import Full
 from config.told import Visible
-from readers import brake, services
+from readers import services
 from readers.models import Collection, CollectionItem
 
 STEPS = {"up": -1, "down": 1}
@@ -94,12 +94,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def shared(request: HttpRequest, key: str) -> HttpResponse:
     """A collection by its link, as long as its owner shares it."""
-    if wait := brake.secret_wait_s(request, "collection"):
-        return brake.wait_page(request, wait)
-    found = Collection.objects.exclude(visibility=Collection.Visibility.PRIVATE).filter(key=key).first()
-    if found is None:
-        brake.wrong_secret(request, "collection", key)
-        raise Http404("no collection is shared by this link")
+    found = get_object_or_404(Collection.objects.exclude(visibility=Collection.Visibility.PRIVATE), key=key)
     response = _detail(request, found)
     response["X-Robots-Tag"] = "noindex"
     response["Cache-Control"] = "private"

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import wraps
+from ipaddress import ip_address
 from typing import Any
 
 from axes.models import AccessAttempt
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -59,7 +60,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 def _filtered(request: HttpRequest) -> QuerySet[AuditRecord]:
     found = AuditRecord.objects.all()
     for name, lookup in (("who", "who__icontains"), ("act", "act"), ("outcome", "outcome")):
-        if value := request.GET.get(name, "").replace("\0", "").strip():
+        if value := request.GET.get(name, "").strip():
             found = found.filter(**{lookup: value})
     return found
 
@@ -91,8 +92,12 @@ def revoke_token(request: HttpRequest, pk: int) -> HttpResponse:
 @for_operators
 def unlock(request: HttpRequest) -> HttpResponse:
     """Whoever has to wait, by `name` or `address`, need not any more."""
-    name, address = (request.POST.get(field, "").replace("\0", "")[:255] for field in ("name", "address"))
-    found = AccessAttempt.objects.filter(**({"username": name} if name else {"ip_address": address or None}))
+    name, address = (request.POST.get(field, "")[:255] for field in ("name", "address"))
+    try:
+        wanted = {"username": name} if name else {"ip_address": str(ip_address(address))}
+    except ValueError:
+        raise BadRequest(f"address: expected one such as 192.0.2.1, got {address[:60]!r}") from None
+    found = AccessAttempt.objects.filter(**wanted)
     if not found.exists():
         raise Http404("nothing is counted for this account or address any more")
     found.delete()

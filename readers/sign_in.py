@@ -90,13 +90,14 @@ class SetPassword(auth.PasswordResetConfirmView):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """A link that opens nothing is a guess."""
+        answer = super().dispatch(request, *args, **kwargs)
+        opened = self.validlink or answer.status_code == 302  # a good link leads to an address without its token
+        if opened or kwargs["token"] == self.reset_url_token:
+            return answer
         if wait := brake.secret_wait_s(request, "link"):
             record(request, "open invitation", outcome=REFUSED)
             return brake.wait_page(request, wait)
-        answer = super().dispatch(request, *args, **kwargs)
-        link = f"{kwargs['uidb64']}/{kwargs['token']}"
-        opened = self.validlink or answer.status_code == 302  # a good link leads to an address without its token
-        if not opened and kwargs["token"] != self.reset_url_token and brake.wrong_secret(request, "link", link):
+        if brake.wrong_secret(request, "link", f"{kwargs['uidb64']}/{kwargs['token']}"):
             record(request, "open invitation", outcome=WRONG)
         return answer
 

@@ -38,18 +38,24 @@ def enter(request: HttpRequest) -> HttpResponse:
     The key is no part of the path, which is logged when it is refused.
     """
     key = request.GET.get("key", "")
-    if wait := brake.secret_wait_s(request, "key"):
-        record(request, "open the operator's address", outcome=REFUSED)
-        return brake.wait_page(request, wait)
     if not local.opens(request, key):
-        if key and brake.wrong_secret(request, "key", key):
-            record(request, "open the operator's address", outcome=WRONG)
-        raise PermissionDenied("This address does not open: manage.py up prints another one at each start.")
+        return _does_not_open(request, key)
     record(request, "open the operator's address", who=local.NAME)
     response = redirect("index")
     response.set_cookie(local.cookie_name(), local.cookie_value(), httponly=True, samesite="Strict")
     response["Referrer-Policy"] = "no-referrer"
     return response
+
+
+def _does_not_open(request: HttpRequest, key: str) -> HttpResponse:
+    """Count a wrong key, unless the page of another site made this browser send it."""
+    if wait := brake.secret_wait_s(request, "key"):
+        record(request, "open the operator's address", outcome=REFUSED)
+        return brake.wait_page(request, wait)
+    of_another_site = request.headers.get("Sec-Fetch-Site") == "cross-site"
+    if key and not of_another_site and brake.wrong_secret(request, "key", key):
+        record(request, "open the operator's address", outcome=WRONG)
+    raise PermissionDenied("This address does not open: manage.py up prints another one at each start.")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -4,17 +4,21 @@ import datetime
 
 import pytest
 from axes.models import AccessAttempt
+from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
+from django.db import connection
 from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 
 from config import client as clients
 from config import clock
+from config.audit import record
 from config.security_txt import contact
 from jobs.models import Job, Node
 from jobs.sweep import sweep
-from readers import brake, tokens
+from readers import accounts, brake, tokens
 from readers.models import AuditRecord
 from tests.site import measured
 from tests.site.people import person, sign_in
@@ -78,6 +82,37 @@ def test_what_is_too_old_counts_no_more_and_is_removed(settings, client):
     sweep()
     assert not AccessAttempt.objects.exists() and not Session.objects.exists()
     assert [row.act for row in AuditRecord.objects.all()] == ["new"]
+
+
+@pytest.mark.django_db
+def test_what_opens_something_is_left_out():
+    record(None, "ask for bundle", "private: collection=_kgwJ2MSe&year=2023")
+    record(None, "ask for bundle", "collection=_kgwJ2MSe")
+    assert [row.about for row in AuditRecord.objects.order_by("pk")] == [
+        "private: collection=…&year=2023", "collection=…",
+    ]  # fmt: skip
+
+
+@pytest.mark.django_db
+def test_sessions_that_open_nothing_and_accounts_that_asked_nothing_are_not_shown(client, settings):
+    ann, bob = person("ann"), person("bob")
+    for one in (ann, bob):
+        client.force_login(one)
+        client.session.save()
+        client.cookies.clear()
+    assert {one.user for one in accounts.sessions()} == {ann, bob}
+    User.objects.filter(pk=ann.pk).update(is_active=False)
+    bob.set_password("another long one")
+    bob.save()
+    assert accounts.sessions() == []
+    User.objects.bulk_create(User(username=f"idle{i}") for i in range(50))
+    Job.objects.create(kind="bundle", device="control", time_limit_s=9, user=bob)
+    with CaptureQueriesContext(connection) as asked:
+        assert accounts.quotas() == [
+            {"user": bob, "waiting": 1, "today": 1, "may_wait": settings.WAITING_RUNS_PER_USER,
+             "may_ask": settings.RUNS_PER_USER_A_DAY},
+        ]  # fmt: skip
+    assert len(asked) <= 4
 
 
 @pytest.mark.django_db

@@ -153,6 +153,25 @@ def test_the_api_refuses_what_hides_or_pretends(site, path, body):
     assert re.search(r"U\+202E|U\+005C|name and password", answer.decode()), "what came is named"
 
 
+@pytest.mark.parametrize(("path", "body", "expected"), [
+    ("/?q=%00", None, 400), ("/?%00=1", None, 400), ("/collections/shared/%00/", None, 404),
+    ("/api/v1/works?q=%00", None, 422), ("/api/v1/works/%00", None, 404),
+    ("/api/v1/bundles", {"query": "collection=%00"}, 422), ("/api/v1/collections", {"name": "a\0b"}, 422),
+    ("/api/v1/collections/1/items", {"work": "a\0"}, 422),
+])  # fmt: skip
+def test_nul_is_no_text_at_any_address(site, path, body, expected):
+    """PostgreSQL takes none; so it is refused before any view."""
+    assert site.ask("alice", path, body)[0] == expected
+
+
+def test_what_was_stored_before_is_inert_in_json_too(site):
+    site.shell(
+        "from catalog.models import Work\nWork.objects.filter(slug='vllm').update(title='Paged \u202ework \\\\u202e')"
+    )
+    _, answer, _ = site.ask("", "/api/v1/works/vllm")
+    assert json.loads(answer)["title"] == "Paged \ufffdwork \\u202e", "what is written out is only text"
+
+
 def test_pages_refuse_what_hides_or_pretends(site, browser):
     browser("cora")
     facts = {"kind": "paper", "published": "2023-12", "authors": "A", "topics": ""}

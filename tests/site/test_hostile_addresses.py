@@ -7,7 +7,7 @@ import urllib.parse
 import pytest
 from django.urls import get_resolver
 
-from tests.installation import eventually
+from tests.installation import Installation, eventually, new_database
 from tests.site.test_permissions import patterns
 from tests.waiting import allowed
 
@@ -21,12 +21,13 @@ DIGITS = ("²", "١٢", "9" * 19, "9" * 5000, "-1", "2022-²", "1e9", "NaN")
 OTHERS = ("\0", "\udce9", "%", "<b>'\"", "([*", "..")
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A web server alone, with the shipped results."""
-    from tests.installation import Installation
-
-    made = Installation(tmp_path_factory.mktemp("hostile"))
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def site(tmp_path_factory, request):
+    """A web server alone, with the shipped results, on either database: each refuses what the other takes."""
+    env = {}
+    if request.param == "postgresql":
+        env = {"DATABASE_URL": new_database(request.getfixturevalue("postgres_url"))}
+    made = Installation(tmp_path_factory.mktemp("hostile"), **env)
     for command in ("migrate", "load_catalog", "sync_reproductions", "load_records"):
         assert made.manage(command).returncode == 0
     listen = f"--listen=127.0.0.1:{made.port}"

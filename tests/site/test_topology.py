@@ -142,7 +142,13 @@ def test_the_compose_file_names_what_there_is():
         for volume in service.get("volumes", []):
             assert volume.split(":")[0] in compose["volumes"]
     assert services["web"]["command"] == ["python", "-m", "config.serve", "--listen=0.0.0.0:8000"]
-    assert {"HTTPS", "TRUSTED_PROXIES", "HSTS_SECONDS"} <= set(services["web"]["environment"])
+    operations = (ROOT / "docs" / "operations.md").read_text().partition("## Settings")[2].partition("\n## ")[0]
+    told = set(
+        re.findall(r"`([A-Z_]+)`", "\n".join(line.split("|")[1] for line in operations.splitlines() if "|" in line))
+    )
+    of_containers = {"DATA_DIR", "DATABASE_URL", "REDIS_URL", "PORT", "BIND"}
+    assert told - of_containers <= set(services["web"]["environment"]), "every setting reaches the containers"
+    assert len(told) > 30
     for name in ("control", "worker-cpu", "worker-gpu"):
         command = services[name]["command"]
         assert command[:2] == ["python", "manage.py"]
