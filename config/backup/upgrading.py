@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from django.conf import settings
@@ -40,13 +40,10 @@ def snapshot_before_migrating() -> Path | None:
     return path
 
 
-def _state(apps: Collection[str], applied: Iterable[tuple[str, str]]) -> str:
+def _state(apps: Iterable[str], applied: Iterable[tuple[str, str]]) -> str:
     """Say how far the apps that will be migrated were: catalog_0002-jobs_0001."""
-    last: dict[str, str] = {}
-    for app, name in applied:
-        if app in apps:  # one that is new has no state
-            last[app] = max(last.get(app, ""), name[:4])
-    return "-".join(f"{app}_{number}" for app, number in sorted(last.items())) or "new"
+    last = {app: max((name[:4] for other, name in applied if other == app), default="none") for app in apps}
+    return "-".join(f"{app}_{number}" for app, number in sorted(last.items()))
 
 
 def _make_room(folder: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_start_keeps_a_snapshot_and_every_row_and_its_pages_work(earlier, tmp_
     process = earlier.up()
     (kept,) = snapshots(earlier)
     assert re.fullmatch(
-        r"before-upgrade-\d{8}T\d{6}Z-from-catalog_0002-jobs_0001-readers_0001-reproductions_0001.*\.backup", kept.name
+        r"before-upgrade-\d{8}T\d{6}Z-from-axes_none-catalog_0002-jobs_0001-readers_0001-reproductions_0001.*\.backup", kept.name
     )
     told = process.output.read_text()
     assert (
@@ -97,9 +97,11 @@ def test_a_migration_that_fails_says_how_to_go_back_and_it_goes(earlier):
     before = tables(earlier)
     with closing(sqlite3.connect(earlier.data / "db.sqlite3")) as opened:
         opened.execute("CREATE TABLE catalog_listimport (id integer)")  # which a migration will make
-    for _ in range(2):  # as a machine that starts it again and again
-        line = refused(earlier, "prepare")
-    assert "already exists" in line and len(snapshots(earlier)) == 1, "one of each state"
+    line = refused(earlier, "prepare")
+    assert "already exists" in line
+    for _ in range(2):  # as a machine that starts it again and again; other apps' migrations went well the first time
+        refused(earlier, "prepare")
+    assert len(snapshots(earlier)) == 2, "one of each state"
     command = re.search(r"manage.py (restore \S+ --replace --no-migrate) takes it back", line).group(1).split()
     assert "migrated" not in done(earlier, *command)
     after = tables(earlier)
