@@ -39,6 +39,7 @@ def configuration(form: str, level: str) -> dict[str, Any]:
         "loggers": {
             "django": {"handlers": [], "level": "INFO"},  # not Django's own handler too
             "jobs": {"level": "INFO"},
+            "waitress": {"level": "INFO"},
             "printed": {"level": "INFO"},
             "config.observed": {"level": "INFO" if form == "json" else "WARNING"},
         },
