@@ -21,5 +21,6 @@ def factor() -> float:
     if "TIME_FACTOR" not in os.environ:
         command = [sys.executable, "-c", MEASURE]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-        os.environ["TIME_FACTOR"] = done.stdout.strip()
+        beside = 2 if "PYTEST_XDIST_WORKER" in os.environ else 1  # the suite's other process is at work too
+        os.environ["TIME_FACTOR"] = str(max(beside, float(done.stdout)))
     return float(os.environ["TIME_FACTOR"])

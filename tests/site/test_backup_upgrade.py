@@ -56,7 +56,8 @@ def test_a_start_keeps_a_snapshot_and_every_row_and_its_pages_work(earlier, tmp_
     process = earlier.up()
     (kept,) = snapshots(earlier)
     assert re.fullmatch(
-        r"before-upgrade-\d{8}T\d{6}Z-from-axes_none-catalog_0002-jobs_0001-readers_0001-reproductions_0001.*\.backup", kept.name
+        r"before-upgrade-\d{8}T\d{6}Z-from-axes_none-catalog_0002-jobs_0001-readers_0001-reproductions_0001.*\.backup",
+        kept.name,
     )
     told = process.output.read_text()
     assert (
