@@ -172,7 +172,7 @@ def test_the_local_operator_has_a_cookie_of_this_start(client, settings, made):
 
 def test_a_wrong_key_is_refused_with_the_way_in(client, settings, made):
     settings.LOCAL_SECRET = "known to the one who started it"
-    for key in ("", "x", "é", "\0", "a" * 5000):
+    for key in ("", "x", "é", "a" * 5000):
         answer = client.get("/enter/", {"key": key}, headers={"Host": "localhost"})
         assert answer.status_code == 403 and "manage.py up prints another one" in text(answer)
         assert not [name for name in answer.cookies if name.startswith("claimcheck-")]
