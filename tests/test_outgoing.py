@@ -24,6 +24,7 @@ MAY = {
     "catalog/arxiv_client.py": "arXiv, through arxiv_http's session",
     "exports/fetching.py": "papers, through the guard",
     "jobs/health.py": "the operator's Redis",
+    "jobs/wake.py": "no connection of its own: knows the errors of Celery's Redis",
     "jobs/management/commands/up.py": "whether our own port is free",
     "jobs/leash.py": "no connection: switches the loopback of a namespace on",
 }
