@@ -80,7 +80,16 @@ def _of_memory(error: Any) -> bool:
 def _short() -> bool:
     """Whether memory ran short: qpdf passes over a part that there was no room for, and then misses what was in it."""
     most = resource.getrlimit(resource.RLIMIT_DATA)[0]
-    return most != resource.RLIM_INFINITY and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > most / 2
+    return most != resource.RLIM_INFINITY and _high_water() > most / 2
+
+
+def _high_water() -> int:
+    """Bytes of memory that this process had at most. `ru_maxrss` begins with what the process had that started it."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return 0
 
 
 def _weigh(source: Pdf, most: int) -> None:
