@@ -99,9 +99,12 @@ def apply(request: HttpRequest, pk: int) -> HttpResponse:
         with transaction.atomic():
             if not ListImport.objects.filter(pk=pk, applied_at=None).update(applied_at=clock.now()):
                 raise Refused("This list was applied already.")
-            if imports.plan(found.text).digest != request.POST.get("digest", found.digest):
+            plan = imports.plan(found.text)
+            if plan.digest != request.POST.get("digest", found.digest):
                 raise Refused(CHANGED)
-            counts = imports.apply(imports.plan(found.text, _answers(request)), request.user, f"import of {found.name}")
+            if answers := _answers(request):
+                plan = imports.plan(found.text, answers)
+            counts = imports.apply(plan, request.user, f"import of {found.name}")
             ListImport.objects.filter(pk=pk).update(result=counts)
     except Refused as refused:
         found = get_object_or_404(ListImport, pk=pk)

@@ -15,7 +15,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 FORMATS = ("plain", "json")
 PLAIN = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-# What a line may say beside its message; whatever else a record carries (Django adds whole requests) stays out.
+# Fields that a line may have beside its message. All others of a record stay out: Django adds whole requests.
 FIELDS = ("job", "node", "request_id", "user_id", "method", "route", "path", "status", "ms")
 # What opens something for whoever has it: parts of addresses, values of queries, tokens.
 SECRETS = (
@@ -89,7 +89,7 @@ class JsonLines(JsonFormatter):
 
 @contextlib.contextmanager
 def known(**fields: Any) -> Iterator[None]:
-    """What this thread logs meanwhile says these fields too."""
+    """Add these fields to every line that this thread logs meanwhile."""
     token = _known.set(_known.get() | fields)
     try:
         yield
@@ -98,7 +98,7 @@ def known(**fields: Any) -> Iterator[None]:
 
 
 def begin(**fields: Any) -> None:
-    """What this thread logs from here on says these fields, and no earlier ones."""
+    """Give these fields, and no earlier ones, to every line that this thread logs from here on."""
     _known.set(fields)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import waitress
 
-# What one client, or a thousand slow ones, may take; docs/operations.md says what was measured with them.
+# Limits against slow clients. docs/operations.md has the measurements.
 CONNECTIONS = 4000  # open at a time; at the limit nobody new is heard
 SILENCE_S = 30  # a connection that neither sends nor reads for so long is closed
 FILES_ASIDE = 200  # open files that are no connections

@@ -2,7 +2,6 @@
 
 import getpass
 import os
-import re
 from datetime import timedelta
 
 from django.conf import settings
@@ -12,9 +11,9 @@ from django.http import HttpRequest
 from config import client, clock
 from config.audit import REFUSED
 from config.logs import without_secrets
+from config.text import HIDDEN
 from readers.models import AuditRecord
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028-\u202e\u2066-\u2069]")
 SAID_AGAIN_AFTER = timedelta(minutes=1)
 
 
@@ -44,7 +43,7 @@ def _who(request: HttpRequest | None) -> str:
 
 
 def _plain(text: str, length: int) -> str:
-    text = CONTROL.sub("\ufffd", without_secrets(text))
+    text = HIDDEN.sub("\ufffd", " ".join(without_secrets(text).split()))
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 

@@ -91,7 +91,7 @@ def write(path: Path, head: Mapping[str, Any], members: Mapping[str, Path]) -> d
 
 
 def _pack(packed: zipfile.ZipFile, name: str, data: IO[bytes]) -> dict[str, Any]:
-    """Add what can be read now; a file that grows or shrinks meanwhile is told as it went in."""
+    """Add what can be read now; the manifest says the size and sum of what was read."""
     info = zipfile.ZipInfo(name)
     info.compress_type = zipfile.ZIP_STORED if name.endswith(".pdf") else zipfile.ZIP_DEFLATED
     size, digest, changed = 0, hashlib.sha256(), max(0, os.fstat(data.fileno()).st_mtime_ns)

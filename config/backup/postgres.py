@@ -1,6 +1,6 @@
 """A PostgreSQL database: each table by COPY, all in one snapshot; its schema is what our own migrations make.
 
-It goes back in one transaction: our tables are dropped, made anew by the migrations that the backup had, and filled.
+A restore is one transaction: it drops our tables, makes them by the migrations that the backup had, and fills them.
 """
 
 from collections.abc import Mapping

@@ -17,7 +17,7 @@ SCRATCH = ".claimcheck-restore-"
 
 @dataclass
 class Restored:
-    """What a restore did."""
+    """Says what a restore did."""
 
     manifest: Mapping[str, Any]
     aside: Path | None  # where the earlier data lies
