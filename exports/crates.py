@@ -57,7 +57,7 @@ def inputs(run: Run) -> dict[str, tuple[str, bytes]]:
         ),
     }
     slug = run.reproduction.work.slug
-    if slug in spec.slugs() and spec.source_hash(spec.path_of(slug)) == run.spec_hash:
+    if slug in spec.slugs() and spec.measurement_of(slug) == run.measurement:
         path = spec.path_of(slug)
         found[f"spec/{path.name}"] = ("Source of the reproduction", path.read_bytes())
     return found

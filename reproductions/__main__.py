@@ -87,7 +87,7 @@ def _node(options: argparse.Namespace) -> int:
     from jobs.leash import leave_network
     from reproductions.lab import hardware, pace
 
-    specs = [f"{slug}@{spec.source_hash(spec.path_of(slug))}" for slug in spec.slugs()]
+    specs = [f"{slug}@{spec.measurement_of(slug)}" for slug in spec.slugs()]
     devices, versions = hardware.devices(), hardware.versions()
     versions["network of runs"] = "none" if leave_network() else "the machine's: the kernel gives them no other"
     found = {"devices": devices, "versions": versions, "specs": specs}
@@ -108,9 +108,14 @@ def _least(measure: Callable[[], float]) -> float:
     return min(found)
 
 
-def _run(options: argparse.Namespace) -> int:
+def set_threads(threads: int) -> None:
+    """Before torch is imported: waiting threads sleep, and there are no more than asked for."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+def _run(options: argparse.Namespace) -> int:
+    set_threads(options.threads)
     work = spec.load(options.slug)
     if options.size not in work.sizes:
         raise LookupError(f"size: expected one of {', '.join(work.sizes)}, got {options.size!r}")
@@ -135,28 +140,28 @@ def _measure(work: spec.Spec, size: spec.Size, settings: dict, folder: Path, opt
     import torch
 
     from reproductions import terminal
-    from reproductions.lab import Lab, hardware, memory
+    from reproductions.lab import hardware, measure, memory
 
     if options.device == "cuda" and not torch.cuda.is_available():
         return _fail(folder, "device-error", "this machine's torch sees no CUDA GPU")
-    torch.set_num_threads(options.threads)
     folder.mkdir(parents=True, exist_ok=True)
     started, began = time.time(), time.monotonic()
     print(f"{work.slug} {options.size} on {hardware.device_name(options.device)}, host {platform.node()}", flush=True)
     with terminal.progress() as report:
-        lab = Lab(folder, device=options.device, seed=options.seed, on_progress=report)
+        asked = {"device": options.device, "seed": options.seed, "threads": options.threads, "on_progress": report}
         try:
-            work.run(lab, **settings)
+            rows = measure(work.run, settings, folder, **asked)
         except parameters.ParameterError as error:
             return _fail(folder, "bad-parameters", str(error), BAD_PARAMETERS)
         except Exception as error:
             terminal.print_traceback(error)
             return _fail(folder, _code(error), f"{type(error).__name__}: {error}")
-    rows = lab.rows()
+    described = spec.describe(work)
     verdicts = spec.judge(work.checks, rows, device=options.device, scale=size.scale)
     result = {
         "slug": work.slug,
-        "spec_hash": work.hash,
+        "measurement": described["measurement"],
+        "declaration": described["declaration"],
         "size": options.size,
         "scale": size.scale,
         "device": options.device,

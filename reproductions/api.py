@@ -75,7 +75,8 @@ def reproduction(request: HttpRequest, slug: str) -> dict:
     return {
         "work": slug,
         "question": found.question,
-        "spec_hash": found.spec_hash,
+        "measurement": found.measurement,
+        "declaration": found.declaration,
         "retired": found.retired,
         "sizes": spec["sizes"],
         "limits": spec["limits"],

@@ -59,7 +59,7 @@ def _interval(verdict: Verdict) -> tuple[float, float]:
 def settings(a: Run, b: Run) -> list[Setting]:
     """What was asked."""
     named = [("size", a.size, b.size), ("device", a.device, b.device), ("seed", a.seed, b.seed)]
-    named += [("scale", a.scale, b.scale), ("reproduction", a.spec_hash, b.spec_hash)]
+    named += [("scale", a.scale, b.scale), ("reproduction", a.measurement, b.measurement)]
     return [Setting(*one) for one in named] + _pairs(a.parameters, b.parameters)
 
 

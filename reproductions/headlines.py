@@ -26,7 +26,7 @@ def refresh(reproduction: Reproduction) -> None:
 def choose(reproduction: Reproduction) -> Iterable[dict]:
     """One entry a check and device, in the order of the checks; claims no run can test are not among them."""
     best: dict[str, Run] = {}
-    runs = reproduction.runs.evidence().filter(spec_hash=reproduction.spec_hash)
+    runs = reproduction.runs.evidence().filter(measurement__in=reproduction.present)
     for run in runs.prefetch_related("verdicts").select_related("job").order_by("job__ended_at", "pk"):
         held = best.get(run.device_name)
         if held is None or run.rank >= held.rank:

@@ -21,7 +21,8 @@ class Reproduction(models.Model):
     work = models.OneToOneField(Work, on_delete=models.PROTECT, related_name="reproduction")
     question = models.TextField()
     spec = models.JSONField(help_text="the whole spec as data: sizes, limits, checks, plots")
-    spec_hash = models.CharField(max_length=16)
+    measurement = models.CharField(max_length=16, help_text="fingerprint of all that runs")
+    declaration = models.CharField(max_length=16, default="", help_text="fingerprint of what its page shows")
     retired = models.BooleanField(default=False)
     headlines = models.JSONField(default=list, help_text="the verdicts that stand for each claim and device")
 
@@ -33,8 +34,13 @@ class Reproduction(models.Model):
 
     @property
     def requires(self) -> str:
-        """What a node must offer to run it: the very same files."""
-        return f"{self.work.slug}@{self.spec_hash}"
+        """What a node must offer to run it: the very same measurement."""
+        return f"{self.work.slug}@{self.measurement}"
+
+    @property
+    def present(self) -> list[str]:
+        """Fingerprints of measurements whose results are not outdated: its own, and those shown to be equivalent."""
+        return [self.measurement, *self.spec.get("equivalent", {})]
 
     @cached_property
     def checks(self) -> list[Check | Untested]:
@@ -116,7 +122,8 @@ class Run(models.Model):
     parameters = models.JSONField()
     customised = models.BooleanField(default=False, help_text="whether a parameter differs from its size's own")
     scale = models.CharField(max_length=10)
-    spec_hash = models.CharField(max_length=16)
+    measurement = models.CharField(max_length=16, help_text="fingerprint of all that ran")
+    declaration = models.CharField(max_length=16, default="", help_text="fingerprint of what its page showed")
     checks = models.JSONField(help_text="the checks it is judged by, as they were when it was asked for")
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False, help_text="the same wherever it is known")
@@ -175,7 +182,12 @@ class Run(models.Model):
     @property
     def is_stale(self) -> bool:
         """Whether the reproduction has changed since."""
-        return self.spec_hash != self.reproduction.spec_hash
+        return self.measurement not in self.reproduction.present
+
+    @property
+    def timings(self) -> str:
+        """What to say of its timings, such as "earlier stopwatch"; nothing where they are as good as new."""
+        return self.reproduction.spec.get("equivalent", {}).get(self.measurement, "")
 
 
 class Verdict(models.Model):

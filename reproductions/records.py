@@ -19,8 +19,8 @@ from reproductions.models import Reproduction, Run
 
 FOLDER = Path(settings.BASE_DIR) / "reproductions" / "records"
 HERE = Path(__file__).resolve().parent
-COPIED = ("uid", "size", "device", "seed", "parameters", "scale", "spec_hash", "environment", "rows", "seconds",
-          "peak_memory_mib")  # fmt: skip
+COPIED = ("uid", "size", "device", "seed", "parameters", "customised", "scale", "measurement", "declaration", "checks",
+          "environment", "rows", "seconds", "peak_memory_mib")  # fmt: skip
 PRIVATE = {"host"}  # a person's machine has no place in what ships
 
 
@@ -33,7 +33,7 @@ def of_run(run: Run) -> dict:
     job = run.job
     if job.status != Job.Status.FINISHED or not (job.started_at and job.ended_at):
         raise BadRecord(f"run {run.pk}: expected a finished run, got one that is {job.status}")
-    names = ("spec_hash", "size", "scale", "device", "seed", "parameters", "customised")
+    names = ("measurement", "declaration", "size", "scale", "device", "seed", "parameters", "customised")
     times = {"started": job.started_at.isoformat(), "ended": job.ended_at.isoformat()}
     return _checked(
         f"run {run.pk}",
@@ -54,7 +54,8 @@ def of_file(path: Path) -> dict:
         started = datetime.datetime.fromtimestamp(data["started"], datetime.UTC)
         names = (
             "slug",
-            "spec_hash",
+            "measurement",
+            "declaration",
             "size",
             "scale",
             "device",
@@ -69,9 +70,11 @@ def of_file(path: Path) -> dict:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadRecord(f"{path}: expected the file of `run … --out`, got {type(error).__name__}: {error}") from None
     reproduction = Reproduction.objects.filter(work__slug=kept["slug"]).first()
-    if reproduction is None or reproduction.spec_hash != kept["spec_hash"]:
-        here = reproduction.spec_hash if reproduction else "none"
-        raise BadRecord(f"{path}: expected spec {here} of {kept['slug']}, got {kept['spec_hash']}: run it anew")
+    if reproduction is None or kept["measurement"] not in reproduction.present:
+        here = reproduction.measurement if reproduction else "none"
+        raise BadRecord(
+            f"{path}: expected measurement {here} of {kept['slug']}, got {kept['measurement']}: run it anew"
+        )
     own = reproduction.spec["sizes"].get(kept["size"], {}).get("parameters")
     more = {"format": 1, "uid": str(uuid.uuid5(uuid.NAMESPACE_OID, text)), "customised": kept["parameters"] != own}
     times = {"started": started.isoformat(), "ended": ended.isoformat()}
@@ -98,7 +101,7 @@ def write(record: dict, folder: Path | None = None) -> Path:
 def load(folder: Path | None = None) -> dict[str, int]:
     """Bring the recorded runs in line with the files. BadRecord, and nothing is changed, if one of them is bad.
 
-    Every file is judged by the checks of the current spec, if it was made by that; else by its own, and is stale.
+    Every file is judged by the present checks, if all that runs is as it was; else by its own, and is outdated.
     """
     files = sorted((folder or FOLDER).glob("*.json"))
     found = {path.name: (read(path), _digest(path)) for path in files}
@@ -140,15 +143,11 @@ def _load_one(name: str, record: dict, digest: str, reproduction: Reproduction) 
         return "skipped"
     if held and (held.record, held.record_digest) == (name, digest):
         return "unchanged"
-    current = record["spec_hash"] == reproduction.spec_hash
+    current = record["measurement"] in reproduction.present
     size = reproduction.spec["sizes"].get(record["size"], {}) if current else {}
-    if current and size.get("scale") != record["scale"]:
-        raise BadRecord(f"{name}: scale: expected {size.get('scale')!r}, as the spec has it, got {record['scale']!r}")
     run = held or Run(reproduction=reproduction)
     run.job = _ended_job(record, size.get("limit_s", 1), held.job if held else Job())
     run.record, run.record_digest = name, digest
-    run.customised = record["parameters"] != size["parameters"] if current else record["customised"]
-    run.checks = reproduction.spec["checks"] if current else record["checks"]
     for field in COPIED:
         setattr(run, field, record[field])
     run.save()

@@ -1,7 +1,7 @@
 """The job kind "run": the command line of a run, and what becomes of what it leaves behind."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from django.db import transaction
@@ -9,7 +9,7 @@ from django.db import transaction
 from jobs.models import Job, LogChunk
 from jobs.supervise import BadResult
 from reproductions import headlines, parameters, spec
-from reproductions.models import Run, Verdict
+from reproductions.models import Reproduction, Run, Verdict
 
 ROWS_LIMIT = 16 * 2**20  # bytes of rows kept a run
 
@@ -30,8 +30,8 @@ def store(job: Job, folder: Path, *, finished: bool) -> None:
         result = json.loads((folder / "result.json").read_text())
         run.environment, run.seconds = result["environment"], result["seconds"]
         run.peak_memory_mib = result["peak_memory_mib"]
-        if result["spec_hash"] != run.spec_hash:
-            raise BadResult(f"expected results of spec {run.spec_hash}, got {result['spec_hash']}")
+        if result["measurement"] != run.measurement:
+            raise BadResult(f"expected results of measurement {run.measurement}, got {result['measurement']}")
     except (OSError, ValueError, KeyError) as error:
         raise BadResult(f"result.json cannot be read: {type(error).__name__}: {error}") from None
     run.save(update_fields=["rows", "environment", "seconds", "peak_memory_mib"])
@@ -39,11 +39,47 @@ def store(job: Job, folder: Path, *, finished: bool) -> None:
 
 
 def judge(run: Run) -> None:
-    """The server's verdicts, from the stored rows; they replace any earlier ones."""
+    """The server's verdicts, from the stored rows; they replace any earlier ones. By the present checks, if all that
+    runs is as it was; by its own, if the result is outdated.
+    """
+    newer = _update(run)
     checks = [spec.check_from_json(data) for data in run.checks]
     verdicts = spec.judge(checks, run.rows, device=run.device, scale=run.scale)
+    if newer:
+        verdicts = [_not_yet(v) if v.outcome == spec.NO_RESULT else v for v in verdicts]
     run.verdicts.all().delete()
     Verdict.objects.bulk_create(Verdict(run=run, position=i, **asdict(verdict)) for i, verdict in enumerate(verdicts))
+
+
+def _update(run: Run) -> bool:
+    """Bring a result that is not outdated to the present declaration; whether that is newer than the result."""
+    reproduction = run.reproduction
+    size = reproduction.spec["sizes"].get(run.size)
+    same = run.declaration == reproduction.declaration
+    if run.is_stale or (same and not run.record):  # a record cannot choose its bound
+        return False
+    newer = bool(run.declaration) and not same
+    run.checks, run.declaration = reproduction.spec["checks"], reproduction.declaration
+    run.customised = size is None or run.parameters != size["parameters"]
+    run.scale = size["scale"] if size else run.scale
+    run.save(update_fields=["checks", "declaration", "scale", "customised"])
+    return newer
+
+
+def _not_yet(verdict: spec.Verdict) -> spec.Verdict:
+    """A check that is newer than the result and asks for what it does not hold."""
+    return replace(verdict, outcome=spec.NOT_TESTABLE, reason=f"not measured yet: {verdict.reason}")
+
+
+def judge_anew(reproduction: Reproduction) -> int:
+    """Judge every result that may stand, and was judged by an earlier declaration; returns how many."""
+    older = reproduction.runs.evidence().filter(measurement__in=reproduction.present)
+    found = list(older.exclude(declaration=reproduction.declaration))
+    for run in found:
+        run.reproduction = reproduction
+        with transaction.atomic():
+            judge(run)
+    return len(found)
 
 
 def follow(job: Job) -> str:
@@ -73,7 +109,8 @@ def follow(job: Job) -> str:
                 parameters=resolved,
                 customised=resolved != size["parameters"],
                 scale=size["scale"],
-                spec_hash=reproduction.spec_hash,
+                measurement=reproduction.measurement,
+                declaration=reproduction.declaration,
                 checks=reproduction.spec["checks"],
             )
     return ""

@@ -44,7 +44,8 @@ class ReproductionOut(Schema):
 
     work: str
     question: str
-    spec_hash: str
+    measurement: str = Field(description="fingerprint of all that runs; where it differs, results are outdated")
+    declaration: str = Field(description="fingerprint of checks, sizes, limits and plots")
     retired: bool
     sizes: dict[str, Any] = Field(
         description="each size with its parameters, scale and time limit on the reference machine"
@@ -67,8 +68,9 @@ class RunOut(Schema):
     parameters: dict[str, Any]
     customised: bool = Field(description="whether a parameter differs from its size's own")
     scale: str
-    spec_hash: str
-    is_stale: bool = Field(description="whether the reproduction has changed since")
+    measurement: str = Field(description="fingerprint of all that ran")
+    declaration: str = Field(description="fingerprint of checks, sizes, limits and plots")
+    is_stale: bool = Field(description="whether all that runs has changed since: outdated")
     record: str = Field(description="the file of the project's records that it came with; empty for a run of here")
     uid: uuid.UUID
     status: str = Field(alias="job.status")

@@ -13,7 +13,7 @@ from catalog.models import Standing, Work
 from config import quota
 from jobs import services as jobs
 from jobs.models import Job, Node
-from reproductions import headlines, parameters, spec
+from reproductions import headlines, parameters, runs, spec
 from reproductions.models import Reproduction, Run
 
 DEVICES = ("cpu", "cuda")
@@ -61,7 +61,8 @@ def start_run(
             parameters=resolved,
             customised=resolved != own,
             scale=sizes[size]["scale"],
-            spec_hash=reproduction.spec_hash,
+            measurement=reproduction.measurement,
+            declaration=reproduction.declaration,
             checks=reproduction.spec["checks"],
         )
 
@@ -91,7 +92,7 @@ def identical(
     """
     resolved = _checked(reproduction, size, device, changes)
     same = reproduction.runs.filter(
-        size=size, device=device, spec_hash=reproduction.spec_hash, parameters=resolved, seed=seed, record=""
+        size=size, device=device, measurement=reproduction.measurement, parameters=resolved, seed=seed, record=""
     )
     return same.filter(job__status=Job.Status.FINISHED).order_by("-pk").first()
 
@@ -137,11 +138,14 @@ def offered_devices() -> list[str]:
 
 
 def sync() -> dict[str, int]:
-    """Bring the rows in line with the files of papers/. Unchanged files, told by their hash, are not loaded."""
-    hashes = {slug: spec.source_hash(spec.path_of(slug)) for slug in spec.slugs()}
+    """Bring the rows in line with the files of papers/; unchanged ones are not loaded. Results that are not outdated
+    are judged by the present checks.
+    """
+    hashes = {slug: (spec.measurement_of(slug), spec.source_of(slug)) for slug in spec.slugs()}
     known = {r.work.slug: r for r in Reproduction.objects.select_related("work")}
     standing = set(Standing.objects.values_list("work__slug", flat=True))
-    kept = {s for s, r in known.items() if r.spec_hash == hashes.get(s) and not r.retired and s in standing}
+    stored = {s: (r.measurement, r.spec.get("source")) for s, r in known.items() if not r.retired and s in standing}
+    kept = {s for s, found in stored.items() if found == hashes.get(s)}
     changed = [s for s in hashes if s not in kept]
     counts = {"created": 0, "updated": 0, "unchanged": len(hashes) - len(changed), "retired": 0}
     described = _ask_child() if changed else []
@@ -155,12 +159,18 @@ def sync() -> dict[str, int]:
             gone.retired = True
             gone.save(update_fields=["retired"])
             headlines.refresh(gone)
+    for reproduction in Reproduction.objects.filter(retired=False).select_related("work"):
+        if runs.judge_anew(reproduction):
+            headlines.refresh(reproduction)
     return counts
 
 
 def _upsert(data: dict) -> None:
     work = Work.objects.get(slug=data["slug"])
-    fields = {"question": data["question"], "spec": data, "spec_hash": data["hash"], "retired": False}
+    fields = {name: data[name] for name in ("question", "measurement", "declaration")} | {
+        "spec": data,
+        "retired": False,
+    }
     reproduction, _ = Reproduction.objects.update_or_create(work=work, defaults=fields)
     headlines.refresh(reproduction)
 

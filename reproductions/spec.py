@@ -4,14 +4,13 @@ Standard library only. `slugs()` lists the folder `papers/` without importing; `
 """
 
 import ast
-import functools
 import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from reproductions import metrics
+from reproductions import equivalent, identity, metrics
 from reproductions.metrics import Difference, Max, Mean, Metric, NoResult, Ratio, Row, Slope, Value
 from reproductions.parameters import ParameterError
 from reproductions.plots import bars, line
@@ -39,6 +38,7 @@ REPLICATED, CONTRADICTED, INCONCLUSIVE = "replicated", "contradicted", "inconclu
 NO_RESULT, NOT_TESTABLE, COMPUTED = "no result", "not testable here", "computed"
 WORST_FIRST = (CONTRADICTED, NO_RESULT, INCONCLUSIVE, NOT_TESTABLE, REPLICATED, COMPUTED)
 ASKED = {"size", "device", "seed"}  # of every run, beside its parameters
+DESCRIBING = ("spec", "metrics", "parameters", "plots", "identity")  # modules that `describe` goes through
 NEEDS = {"any": "", "cuda": "needs a CUDA GPU", "multi-gpu": "needs several GPUs"}
 
 
@@ -155,7 +155,6 @@ class Spec:
     limits: dict
     plots: list[dict]
     run: Callable
-    hash: str
 
 
 def judge(checks: Sequence[Check | Untested], rows: Sequence[Row], *, device: str, scale: str) -> list[Verdict]:
@@ -209,61 +208,24 @@ def question_of(slug: str) -> str:
 
 def load(slug: str) -> Spec:
     """Import one work's file (and with it torch)."""
-    path = path_of(slug)
-    module = importlib.import_module(f"reproductions.papers.{path.stem}")
-    return Spec(
-        slug, question_of(slug), module.CHECKS, module.SIZES, module.LIMITS, module.PLOTS, module.run, source_hash(path)
-    )
+    module = importlib.import_module(module_of(slug))
+    return Spec(slug, question_of(slug), module.CHECKS, module.SIZES, module.LIMITS, module.PLOTS, module.run)
 
 
-# What a spec reaches through its `lab` without importing it; what judges or draws the rows does not make them.
-TOOLS = {
-    "time": "kernels/bench/__init__.py",
-    "peak_memory": "reproductions/lab/memory.py",
-    "model": "reproductions/lab/models.py",
-    "text": "reproductions/lab/text.py",
-}
-NOT_MEASURING = {f"reproductions/{name}.py" for name in ("spec", "metrics", "parameters", "plots", "lab/__init__")}
+def module_of(slug: str) -> str:
+    """The module that holds the work's `run()`."""
+    return f"reproductions.papers.{path_of(slug).stem}"
 
 
-def source_hash(path: Path) -> str:
-    """Hash of a file and of every file of this project that its rows depend on: what it imports, and the tools of the
-    laboratory it uses. So a changed kernel makes results stale, and a new metric does not.
-    """
-    files: set[Path] = set()
-    waiting = [path, *(ROOT / TOOLS[name] for name in _tools_of(path))]
-    while waiting:
-        file = waiting.pop()
-        if file not in files and str(file.relative_to(ROOT)) not in NOT_MEASURING:
-            files.add(file)
-            waiting.extend(_imported(file))
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+def measurement_of(slug: str) -> str:
+    """The fingerprint of all that can make a row of the work, without importing it; see identity.py."""
+    return identity.of_work(module_of(slug))
 
 
-def _tools_of(file: Path) -> list[str]:
-    calls = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute))
-    return sorted({node.attr for node in calls if getattr(node.value, "id", "") == "lab"} & set(TOOLS))
-
-
-def _imported(file: Path) -> list[Path]:
-    stems = [ROOT / name.replace(".", "/") for name in _names_imported(file.read_text())]
-    found = [stem.with_suffix(".py") for stem in stems] + [stem / "__init__.py" for stem in stems]
-    return [path for path in found if path.is_file()]
-
-
-@functools.cache  # many works import the same files, and to parse takes longest
-def _names_imported(text: str) -> frozenset[str]:
-    """Names of this project that a source imports; of `from a import b` both a and a.b, which may be a file too."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
-    return frozenset(name for name in names if name.startswith(("kernels", "reproductions")))
+def source_of(slug: str) -> str:
+    """Of the bytes that `describe` depends on, beside the measurement: the web loads a work again when they change."""
+    files = [path_of(slug), equivalent.FILE, *(ROOT / "reproductions" / f"{name}.py" for name in DESCRIBING)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()[:16]
 
 
 def check_to_json(check: Check | Untested) -> dict:
@@ -285,12 +247,17 @@ def describe(spec: Spec) -> dict:
         name: {"limit_s": size.limit_s, "scale": size.scale, "parameters": size.parameters, "needs": size.needs}
         for name, size in spec.sizes.items()
     }
-    return {
+    shown = {
         "slug": spec.slug,
         "question": spec.question,
-        "hash": spec.hash,
         "sizes": sizes,
         "limits": spec.limits,
         "checks": [check_to_json(check) for check in spec.checks],
         "plots": spec.plots,
     }
+    fingerprints = {"declaration": identity.of_declaration(shown), "measurement": measurement_of(spec.slug)}
+    return (
+        shown
+        | fingerprints
+        | {"source": source_of(spec.slug), "equivalent": equivalent.earlier(spec.slug, fingerprints["measurement"])}
+    )

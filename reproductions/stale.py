@@ -1,7 +1,5 @@
 """Results that an earlier version of a reproduction measured, and that nothing of the present one stands in for."""
 
-from django.db.models import F
-
 from reproductions.models import Reproduction, Run
 
 
@@ -10,7 +8,7 @@ def of(reproduction: Reproduction) -> list[Run]:
     evidence = reproduction.runs.evidence().select_related("job", "reproduction__work").prefetch_related("verdicts")
     best: dict[tuple[str, bool], Run] = {}
     for run in evidence.defer("rows").order_by("job__ended_at", "pk"):
-        key = run.device_name, run.spec_hash == reproduction.spec_hash
+        key = run.device_name, run.measurement in reproduction.present
         if key not in best or run.rank >= best[key].rank:
             best[key] = run
     found = []
@@ -23,6 +21,5 @@ def of(reproduction: Reproduction) -> list[Run]:
 
 def of_all() -> list[Run]:
     """Those of every work that can be run, work by work."""
-    outdated = Run.objects.evidence().exclude(spec_hash=F("reproduction__spec_hash"))
-    works = Reproduction.objects.filter(retired=False, pk__in=outdated.values("reproduction"))
-    return [run for reproduction in works.select_related("work") for run in of(reproduction)]
+    works = Reproduction.objects.filter(retired=False).select_related("work")
+    return [run for reproduction in works for run in of(reproduction)]

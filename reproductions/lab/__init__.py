@@ -93,3 +93,13 @@ class Lab:
     def text(self, name: str | None = None) -> str:
         """The English text that perplexities are measured on."""
         return text.load(name)
+
+
+def measure(
+    run: Callable, settings: dict, folder: Path, *, device: str, seed: int, threads: int, on_progress: Callable | None
+) -> list[dict]:
+    """Call a work's `run` in a laboratory of its own; returns its rows."""
+    torch.set_num_threads(threads)
+    lab = Lab(folder, device=device, seed=seed, on_progress=on_progress)
+    run(lab, **settings)
+    return lab.rows()

@@ -8,11 +8,11 @@ import ast
 import functools
 import math
 import random
-import sysconfig
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+
+from reproductions import data_files
 
 # Modules that every installation has and that document much; some distributions leave tkinter, idlelib and test out.
 MODULES = ("_pydecimal", "asyncio", "email", "http", "importlib", "logging", "mailbox", "turtle", "unittest", "xml")
@@ -49,7 +49,7 @@ def log_lines(documented: list[Documented]) -> list[float]:
 
 @functools.cache
 def _of_module(label: int) -> list[Documented]:
-    place = Path(sysconfig.get_path("stdlib")) / MODULES[label]
+    place = data_files.standard_library() / MODULES[label]
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
     try:
         return [d for file in files for d in _of_file(file.read_text("utf-8"), label)]

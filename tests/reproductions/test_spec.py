@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reproductions import parameters, spec
+from reproductions import identity, parameters, spec
 from reproductions.spec import Check, Max, Mean, Size, Untested, judge
+from reproductions.syntax import Reference
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,12 +110,6 @@ class TestShipped:
         assert [spec.check_from_json(check) for check in data["checks"]] == work.checks
         assert data["plots"], "a page without a plot"
 
-    def test_its_hash_follows_its_kernels(self, slug):
-        files = set()
-        waiting = [spec.path_of(slug)]
-        while waiting:
-            file = waiting.pop()
-            if file not in files:
-                files.add(file)
-                waiting += spec._imported(file)
-        assert any("kernels" in file.parts for file in files)
+    def test_its_measurement_reaches_its_kernels(self, slug):
+        roots = [Reference(spec.module_of(slug), "run"), *identity.STARTS]
+        assert any(found.module.startswith("kernels.") for found in identity.reached(roots))

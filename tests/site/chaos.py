@@ -36,8 +36,8 @@ OUTDATE = """
 from jobs.models import Job
 from reproductions.models import Reproduction, Run
 old = "0123456789abcdef"
-Reproduction.objects.update(spec_hash=old)
-Run.objects.filter(job__status=Job.Status.QUEUED).update(spec_hash=old)
+Reproduction.objects.update(measurement=old)
+Run.objects.filter(job__status=Job.Status.QUEUED).update(measurement=old)
 Job.objects.filter(status=Job.Status.QUEUED).exclude(requires="").update(requires=f"online-softmax@{old}")
 """
 KINDS = (

@@ -19,7 +19,7 @@ PLOT = {"mark": "line", "title": "Error", "x": "n", "y": "error", "color": None,
 SPEC = {
     "slug": "flashattention",
     "question": "Is it exact?",
-    "hash": "0" * 16,
+    "measurement": "0" * 16,
     "checks": CHECKS,
     "plots": [PLOT, PLOT | {"mark": "bar", "title": "Memory", "y": "mb", "color": "method"}],
     "limits": {"lengths": [1, 64]},
@@ -33,7 +33,8 @@ SPEC = {
 
 def reproduction() -> Reproduction:
     work = Work.objects.get(slug="flashattention")
-    return Reproduction.objects.create(work=work, question="Is it exact?", spec=deepcopy(SPEC), spec_hash=SPEC["hash"])
+    fingerprints = {"measurement": SPEC["measurement"], "declaration": "d" * 16}
+    return Reproduction.objects.create(work=work, question="Is it exact?", spec=deepcopy(SPEC), **fingerprints)
 
 
 def rows(error: float) -> list[dict]:
@@ -46,7 +47,8 @@ def run(made: Reproduction, error: float, *, size: str = "cpu", user=None, **fie
     job = Job.objects.create(kind="run", device="cpu", time_limit_s=10, user=user)
     environment = {"device_name": "Test CPU", "cpu": "Test CPU", "torch": "2", "python": "3", "host": "secret"}
     values = {"parameters": made.spec["sizes"][size]["parameters"], "scale": made.spec["sizes"][size]["scale"]}
-    values |= {"spec_hash": made.spec_hash, "environment": environment, "rows": rows(error)}
+    values |= {"measurement": made.measurement, "declaration": made.declaration}
+    values |= {"environment": environment, "rows": rows(error)}
     values |= {"checks": made.spec["checks"], "seconds": 1.5, "peak_memory_mib": 20}
     found = Run.objects.create(job=job, reproduction=made, size=size, device="cpu", **values | fields)
     change(job.pk, 0, [Job.Status.QUEUED], Job.Status.STARTING)

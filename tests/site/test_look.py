@@ -50,7 +50,7 @@ def measured_run():
 
 def running(made, user) -> Run:
     job = Job.objects.create(kind="run", device="cpu", time_limit_s=600, user=user)
-    values = {"parameters": {"lengths": [1, 2]}, "scale": "reduced", "spec_hash": made.spec_hash, "checks": []}
+    values = {"parameters": {"lengths": [1, 2]}, "scale": "reduced", "measurement": made.measurement, "checks": []}
     run = Run.objects.create(job=job, reproduction=made, size="cpu", device="cpu", **values)
     change(job.pk, 0, [Job.Status.QUEUED], Job.Status.STARTING)
     change(job.pk, 1, [Job.Status.STARTING], Job.Status.RUNNING, stage="time", done=3, total=9)

@@ -54,7 +54,7 @@ def test_which_run_is_the_headline(client, made):
     measured.run(made, 1.5)
     measured.run(made, 7.0, size="smoke")
     measured.run(made, 8.0, customised=True)
-    measured.run(made, 9.0, spec_hash="old")
+    measured.run(made, 9.0, measurement="old")
     assert made.headlines[0]["value"] == 1.5
     measured.run(made, 1.1, size="full")
     measured.run(made, 1.7)
@@ -63,8 +63,8 @@ def test_which_run_is_the_headline(client, made):
 
 def test_old_verdicts_keep_the_bound_they_were_judged_by(made):
     run = measured.run(made, 1.25)
-    SPEC_NOW = SPEC | {"checks": [CHECKS[0] | {"at_most": 0.5}, *CHECKS[1:]], "hash": "def"}
-    Reproduction.objects.update(spec=SPEC_NOW, spec_hash="def")
+    SPEC_NOW = SPEC | {"checks": [CHECKS[0] | {"at_most": 0.5}, *CHECKS[1:]], "measurement": "def"}
+    Reproduction.objects.update(spec=SPEC_NOW, measurement="def")
     runs.judge(Run.objects.get(pk=run.pk))
     assert Verdict.objects.get(run=run, position=0).outcome == "replicated"
 
@@ -81,7 +81,7 @@ def test_a_run_page_shows_verdicts_plots_and_the_command(client, made):
 
 def test_a_failed_run_says_why_and_what_next(client, made):
     job = Job.objects.create(kind="run", device="cpu", time_limit_s=10)
-    values = {"parameters": {}, "scale": "reduced", "spec_hash": SPEC["hash"], "checks": CHECKS}
+    values = {"parameters": {}, "scale": "reduced", "measurement": SPEC["measurement"], "checks": CHECKS}
     run = Run.objects.create(job=job, reproduction=made, size="cpu", device="cpu", **values)
     change(job.pk, 0, [Status.QUEUED], Status.STARTING)
     change(job.pk, 1, [Status.STARTING], Status.FAILED, code="timeout", reason="stopped after 10 s, its time limit")
@@ -191,12 +191,12 @@ def test_a_bad_result_is_no_finished_run(made, tmp_path):
     from jobs.supervise import BadResult
 
     run = measured.run(made, 1.0)
-    result = {"environment": {}, "seconds": 1, "peak_memory_mib": 1, "spec_hash": SPEC["hash"]}
+    result = {"environment": {}, "seconds": 1, "peak_memory_mib": 1, "measurement": SPEC["measurement"]}
     cases = {
         "it left no rows": (None, result),
         "a row is not JSON": ("{", result),
         "cannot be read": ("{}\n", None),
-        "expected results of spec 0000": ("{}\n", result | {"spec_hash": "other"}),
+        "expected results of measurement 0000": ("{}\n", result | {"measurement": "other"}),
     }
     for words, (rows, data) in cases.items():
         for name in ("rows.jsonl", "result.json"):

@@ -18,8 +18,8 @@ ROW = re.compile(r"<tr[^>]*>.*?</tr>", re.S)
 
 
 def outdate(made: Reproduction, **changes) -> None:
-    made.spec = made.spec | {"hash": "1" * 16} | changes
-    made.spec_hash = "1" * 16
+    made.spec = made.spec | {"measurement": "1" * 16} | changes
+    made.measurement = "1" * 16
     made.save()
 
 
@@ -48,7 +48,7 @@ class TestStale:
         assert "these results are stale" in text(reader.get(f"/runs/{old.pk}/"))
         assert reader.post(f"/runs/{old.pk}/again/").status_code == 302
         again = Run.objects.first()
-        assert (again.spec_hash, again.size, again.job.status) == ("1" * 16, "cpu", "queued")
+        assert (again.measurement, again.size, again.job.status) == ("1" * 16, "cpu", "queued")
 
     def test_the_present_version_takes_its_place_at_the_same_scale(self, made):
         small, large = measured.run(made, 1.0), measured.run(made, 1.0, size="full")
@@ -158,7 +158,7 @@ class TestCompare:
         from catalog.models import Work
 
         work = Work.objects.get(slug="streaming-llm")
-        other = Reproduction.objects.create(work=work, question="?", spec=measured.SPEC, spec_hash="0" * 16)
+        other = Reproduction.objects.create(work=work, question="?", spec=measured.SPEC, measurement="0" * 16)
         a, b = measured.run(made, 1.0), measured.run(other, 1.0)
         response = client.get(f"/runs/compare?a={a.pk}&b={b.pk}")
         assert response.status_code == 400 and "expected two runs of one work" in text(response)
@@ -168,7 +168,7 @@ class TestCompare:
         a = measured.run(made, 1.0)
         job = Job.objects.create(kind="run", device="cpu", time_limit_s=10)
         b = Run.objects.create(job=job, reproduction=made, size="cpu", device="cpu", parameters={}, scale="reduced",
-                               spec_hash="0" * 16, checks=[])  # fmt: skip
+                               measurement="0" * 16, checks=[])  # fmt: skip
         assert "no such check" in text(client.get(f"/runs/compare?a={a.pk}&b={b.pk}"))
 
 
@@ -217,7 +217,7 @@ class TestEndings:
         run = measured.run(made, 9.0)
         job = Job.objects.create(kind="run", device="cpu", time_limit_s=10)
         Run.objects.create(job=job, reproduction=made, size="cpu", device="cpu", parameters={}, scale="reduced",
-                           spec_hash="0" * 16, checks=[])  # fmt: skip
+                           measurement="0" * 16, checks=[])  # fmt: skip
         feed = client.get("/feeds/runs.atom")
         assert feed["Content-Type"].startswith("application/atom+xml")
         entries = ET.fromstring(feed.content).findall(f"{ATOM}entry")

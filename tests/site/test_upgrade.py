@@ -24,8 +24,8 @@ chosen = Reproduction.objects.get(work__slug="online-softmax")
 small = {"rows": "1", "columns": "64,128", "kept": "5", "counted_columns": "32", "repeats": "5"}
 run = services.start_run(chosen, size="smoke", device="cpu", changes=small, user=None)
 old = "0123456789abcdef"
-Reproduction.objects.update(spec_hash=old)
-Run.objects.filter(pk=run.pk).update(spec_hash=old)
+Reproduction.objects.update(measurement=old)
+Run.objects.filter(pk=run.pk).update(measurement=old)
 Job.objects.filter(pk=run.job_id).update(requires=f"online-softmax@{old}")
 print("run", run.pk)
 """
@@ -39,7 +39,7 @@ def no_wake_ups(settings):
 def updated(made: Reproduction, **changes) -> None:
     """A new version of the reproduction comes in, as `sync_reproductions` leaves it."""
     spec = deepcopy(made.spec) | changes
-    Reproduction.objects.filter(pk=made.pk).update(spec=spec | {"hash": NEW}, spec_hash=NEW)
+    Reproduction.objects.filter(pk=made.pk).update(spec=spec | {"measurement": NEW}, measurement=NEW)
 
 
 def node(made: Reproduction, offers: str = NEW, **fields) -> Node:
@@ -61,7 +61,7 @@ def test_a_waiting_run_follows_the_present_version(made):
     updated(made, checks=checks, sizes=sizes)
     sweep()
     run = Run.objects.select_related("job").get(pk=run.pk)
-    assert (run.spec_hash, run.checks, run.parameters, run.customised) == (NEW, checks, {"lengths": [5]}, False)
+    assert (run.measurement, run.checks, run.parameters, run.customised) == (NEW, checks, {"lengths": [5]}, False)
     assert (run.job.requires, run.job.time_limit_s, run.job.memory_gib) == (f"flashattention@{NEW}", 77, 1)
     assert run.job.status == Status.QUEUED and "the present version runs" in run.job.reason
 
@@ -72,7 +72,7 @@ def test_parameters_of_ones_own_are_kept(made):
     updated(made)
     sweep()
     run.refresh_from_db()
-    assert (run.parameters, run.customised, run.spec_hash) == ({"lengths": [3, 4]}, True, NEW)
+    assert (run.parameters, run.customised, run.measurement) == ({"lengths": [3, 4]}, True, NEW)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -103,7 +103,7 @@ def test_a_run_of_a_retired_work_ends_and_one_that_was_taken_stays(made):
     waiting.job.refresh_from_db()
     taken.refresh_from_db()
     assert waiting.job.code == "changed-work"
-    assert Job.objects.get(pk=taken.job_id).status == Status.STARTING and taken.spec_hash == made.spec_hash
+    assert Job.objects.get(pk=taken.job_id).status == Status.STARTING and taken.measurement == made.measurement
 
 
 @pytest.mark.django_db(transaction=True)
@@ -115,13 +115,13 @@ def test_one_broken_job_holds_up_nobody_else(made):
     job = Job.objects.get(pk=broken.job_id)
     assert (job.status, job.code) == (Status.FAILED, "internal") and "has no run" in job.reason
     run.refresh_from_db()
-    assert run.spec_hash == NEW and "the present version runs" in run.job.log
+    assert run.measurement == NEW and "the present version runs" in run.job.log
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_node_that_had_looked_before_does_not_take_what_followed(made, monkeypatch):
     """The sweep comes between a worker's look and its claim."""
-    old, run = node(made, offers=made.spec_hash), asked(made)
+    old, run = node(made, offers=made.measurement), asked(made)
     real = supervise.change
 
     def late(*given, **fields):
@@ -143,9 +143,9 @@ def test_health_judges_whether_a_node_could_take_what_waits(made):
     assert not parts["queue"].ok and f"no connected node could take, such as job {run.job_id}" in parts["queue"].detail
     node(made, offers="another")
     assert not {part.name: part.ok for part in health.check()}["queue"]
-    node(made, offers=made.spec_hash)
+    node(made, offers=made.measurement)
     assert {part.name: part.ok for part in health.check()}["queue"]
-    Node.objects.filter(name=f"n{made.spec_hash}").update(draining=True)
+    Node.objects.filter(name=f"n{made.measurement}").update(draining=True)
     assert not {part.name: part.ok for part in health.check()}["queue"], "one that is drained takes nothing"
 
 
