@@ -241,7 +241,8 @@ class Writer:
         if target in DATA:
             if not all(isinstance(a, ast.Constant) for a in node.args):
                 raise ValueError(f"line {node.lineno}: expected constants as arguments of {target.name}")
-            self.out.append(Content(target.name, tuple(a.value for a in node.args if isinstance(a, ast.Constant))))
+            texts = (str(a.value) for a in node.args if isinstance(a, ast.Constant))
+            self.out.append(Content(target.name, tuple(texts)))
         self._any(node)
 
     def _Name(self, node: ast.Name) -> None:

@@ -93,9 +93,8 @@ def commit() -> dict:
     """The project's commit and whether its files differ from it; both None outside a git checkout."""
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", data_files.ROOT, *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        command = ["git", "-C", str(data_files.ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
