@@ -52,7 +52,7 @@ def inputs(run: Run) -> dict[str, tuple[str, bytes]]:
     found = {
         "parameters.json": ("Parameters of the run", _json(run.parameters)),
         "checks.json": (
-            "The checks, with their bounds, that the run is judged by: fixed before it began",
+            "The checks, with their bounds, that the run is judged by",
             _json(run.checks),
         ),
     }

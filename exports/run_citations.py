@@ -12,10 +12,8 @@ def of_run(run: Run, page: str) -> Reference:
     """A finished run as a dataset at its page's address."""
     ended = timezone.localtime(run.job.ended_at) if run.job.ended_at else None
     commit = (run.environment.get("commit") or "")[:12]
-    details = [
-        f"size {run.size}, seed {run.seed}, reproduction {run.measurement}",
-        f"commit {commit}" if commit else "",
-    ]
+    asked = f"size {run.size}, seed {run.seed}, measurement {run.measurement}"
+    details = [asked, f"commit {commit}" if commit else ""]
     return Reference(
         key=f"claimcheck-run-{run.pk}",
         kind="dataset",

@@ -145,6 +145,7 @@ def _measure(work: spec.Spec, size: spec.Size, settings: dict, folder: Path, opt
     if options.device == "cuda" and not torch.cuda.is_available():
         return _fail(folder, "device-error", "this machine's torch sees no CUDA GPU")
     folder.mkdir(parents=True, exist_ok=True)
+    described = spec.describe(work)  # before the run: an update may change the files while it lasts
     started, began = time.time(), time.monotonic()
     print(f"{work.slug} {options.size} on {hardware.device_name(options.device)}, host {platform.node()}", flush=True)
     with terminal.progress() as report:
@@ -156,7 +157,6 @@ def _measure(work: spec.Spec, size: spec.Size, settings: dict, folder: Path, opt
         except Exception as error:
             terminal.print_traceback(error)
             return _fail(folder, _code(error), f"{type(error).__name__}: {error}")
-    described = spec.describe(work)
     verdicts = spec.judge(work.checks, rows, device=options.device, scale=size.scale)
     result = {
         "slug": work.slug,

@@ -34,7 +34,7 @@ def of(thing: Callable | type) -> str:
 
 
 def of_declaration(described: dict) -> str:
-    """What a page shows of a work: its question, checks, sizes, limits and plots."""
+    """Digest the question, checks, sizes, limits and plots of a work, as its page shows them."""
     return _digest([json.dumps(described, sort_keys=True)])
 
 
@@ -72,6 +72,11 @@ def _walk(roots: list[Reference]) -> tuple[list[str], list[Reference]]:
             else:
                 texts.append(token if isinstance(token, str) else data_files.content(token.function, token.arguments))
     return texts, order
+
+
+def files(module: str) -> list[Path]:
+    """List the files of this project that are imported with a module, its own among them."""
+    return [path for name in sorted(_closure(module)) if (path := path_of(name))]
 
 
 def _modules(references: list[Reference]) -> set[str]:

@@ -34,7 +34,7 @@ class Reproduction(models.Model):
 
     @property
     def requires(self) -> str:
-        """What a node must offer to run it: the very same measurement."""
+        """Name what a node must offer to run it: the very same measurement."""
         return f"{self.work.slug}@{self.measurement}"
 
     @property
@@ -123,8 +123,8 @@ class Run(models.Model):
     customised = models.BooleanField(default=False, help_text="whether a parameter differs from its size's own")
     scale = models.CharField(max_length=10)
     measurement = models.CharField(max_length=16, help_text="fingerprint of all that ran")
-    declaration = models.CharField(max_length=16, default="", help_text="fingerprint of what its page showed")
-    checks = models.JSONField(help_text="the checks it is judged by, as they were when it was asked for")
+    declaration = models.CharField(max_length=16, default="", help_text="fingerprint of the one that judges it")
+    checks = models.JSONField(help_text="the checks it is judged by: the present ones unless it is outdated")
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False, help_text="the same wherever it is known")
     record = models.CharField(max_length=120, blank=True, help_text="the file of records/ that it was loaded from")

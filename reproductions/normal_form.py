@@ -91,7 +91,7 @@ class Writer:
             for one in node:
                 self.write(one)
         elif not isinstance(node, ast.AST):
-            self.out.append(repr(node))
+            self.out.append(ascii(node))
         elif method := getattr(self, f"_{type(node).__name__}", None):
             method(node)
         else:
@@ -114,10 +114,8 @@ class Writer:
             self._any(node)
 
     def _Import(self, node: ast.Import | ast.ImportFrom) -> None:
-        """What it names counts where it is used; at the top of a module, inside an `if` or a `try`, at once."""
-        if len(self.scopes) > 1:
-            self.scopes[-1].update(imported(node))
-        else:
+        """Counts where its names are used; at the top of a module, inside an `if` or a `try`, at once."""
+        if len(self.scopes) == 1:
             self.write(sorted(imported(node).items(), key=str))
 
     _ImportFrom = _Import
@@ -135,7 +133,7 @@ class Writer:
             self.write(ast.Assign([node.target], node.value))
 
     def _Constant(self, node: ast.Constant) -> None:
-        self.out.append(f"{type(node.value).__name__} {node.value!r}")
+        self.out.append(f"{type(node.value).__name__} {node.value!a}")  # !r asks which letters this Python can print
         if isinstance(node.value, str) and node.value.partition(".")[0] in PACKAGES:
             self._named_by_text(node.value)
 
@@ -202,9 +200,9 @@ class Writer:
         shared = {
             name for n in body for g in ast.walk(n) if isinstance(g, ast.Global | ast.Nonlocal) for name in g.names
         }
-        names = ({one.arg for one in everyone if one} | bound(body)) - shared
+        names = dict.fromkeys(one.arg for one in everyone if one) | bound(body)
         outer = self.scopes
-        self.scopes = (*(s for s in outer if "a class" not in s), dict.fromkeys(names))
+        self.scopes = (*(s for s in outer if "a class" not in s), {n: t for n, t in names.items() if n not in shared})
         self.write(body)
         self.scopes = outer
 
@@ -216,7 +214,7 @@ class Writer:
         self.out.append("(ClassDef")
         self.write([*node.decorator_list, *node.bases, *node.keywords])
         outer = self.scopes
-        self.scopes = (*outer, {"a class": None} | dict.fromkeys(bound(node.body)))
+        self.scopes = (*outer, {"a class": None} | bound(node.body))
         self.write(node.body)
         self.scopes = outer
         self.out.append(")")
@@ -226,7 +224,7 @@ class Writer:
         self.out.append(f"({type(node).__name__}")
         self.write(node.generators[0].iter)
         outer = self.scopes
-        self.scopes = (*outer, dict.fromkeys(bound([g.target for g in node.generators])))
+        self.scopes = (*outer, bound([g.target for g in node.generators]))
         for i, one in enumerate(node.generators):
             self.write([one.target, *([one.iter] if i else []), *one.ifs, one.is_async])
         self.write([node.key, node.value] if isinstance(node, ast.DictComp) else node.elt)
@@ -265,7 +263,7 @@ class Writer:
         self.out += [Reference(LAB.module, f"{LAB.name}.{name}") for name in sorted(used)]
 
     def _find(self, name: str, parts: list[str]) -> tuple[Reference | str, list[str]]:
-        """What a name refers to, taking from `parts` as far as modules go; and the parts that are left."""
+        """Find what a name refers to, taking from `parts` as far as modules go; return the parts that are left, too."""
         found: Reference | str | None = next((s[name] for s in reversed(self.scopes) if name in s), name)
         if found is None:
             return name, parts

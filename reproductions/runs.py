@@ -11,6 +11,7 @@ from jobs.supervise import BadResult
 from reproductions import headlines, parameters, spec
 from reproductions.models import Reproduction, Run, Verdict
 
+NOT_YET = "not measured yet"
 ROWS_LIMIT = 16 * 2**20  # bytes of rows kept a run
 
 
@@ -39,36 +40,37 @@ def store(job: Job, folder: Path, *, finished: bool) -> None:
 
 
 def judge(run: Run) -> None:
-    """The server's verdicts, from the stored rows; they replace any earlier ones. By the present checks, if all that
-    runs is as it was; by its own, if the result is outdated.
+    """Store the server's verdicts, from the stored rows; they replace any earlier ones. The present checks count, if
+    all that runs is as it was; its own, if the result is outdated.
     """
-    newer = _update(run)
+    asked = {_key(check) for check in run.checks}
+    late = {(v.claim, v.label, v.measure) for v in run.verdicts.all() if v.reason.startswith(NOT_YET)}
+    _update(run)
     checks = [spec.check_from_json(data) for data in run.checks]
     verdicts = spec.judge(checks, run.rows, device=run.device, scale=run.scale)
-    if newer:
-        verdicts = [_not_yet(v) if v.outcome == spec.NO_RESULT else v for v in verdicts]
+    for i, (data, verdict) in enumerate(zip(run.checks, verdicts, strict=True)):
+        newer = _key(data) not in asked or (verdict.claim, verdict.label, verdict.measure) in late
+        if newer and verdict.outcome == spec.NO_RESULT:  # it asks for what the result was not made to hold
+            verdicts[i] = replace(verdict, outcome=spec.NOT_TESTABLE, reason=f"{NOT_YET}: {verdict.reason}")
     run.verdicts.all().delete()
     Verdict.objects.bulk_create(Verdict(run=run, position=i, **asdict(verdict)) for i, verdict in enumerate(verdicts))
 
 
-def _update(run: Run) -> bool:
-    """Bring a result that is not outdated to the present declaration; whether that is newer than the result."""
+def _key(check: dict) -> str:
+    """Tell apart what checks measure, whatever their bounds are."""
+    return json.dumps([check["claim"], check.get("metric")], sort_keys=True)
+
+
+def _update(run: Run) -> None:
+    """Bring a result that is not outdated to the present declaration."""
     reproduction = run.reproduction
     size = reproduction.spec["sizes"].get(run.size)
-    same = run.declaration == reproduction.declaration
-    if run.is_stale or (same and not run.record):  # a record cannot choose its bound
-        return False
-    newer = bool(run.declaration) and not same
-    run.checks, run.declaration = reproduction.spec["checks"], reproduction.declaration
+    if run.is_stale or (run.declaration == reproduction.declaration and not run.record):
+        return
+    run.checks, run.declaration = reproduction.spec["checks"], reproduction.declaration  # no record chooses its bound
     run.customised = size is None or run.parameters != size["parameters"]
     run.scale = size["scale"] if size else run.scale
     run.save(update_fields=["checks", "declaration", "scale", "customised"])
-    return newer
-
-
-def _not_yet(verdict: spec.Verdict) -> spec.Verdict:
-    """A check that is newer than the result and asks for what it does not hold."""
-    return replace(verdict, outcome=spec.NOT_TESTABLE, reason=f"not measured yet: {verdict.reason}")
 
 
 def judge_anew(reproduction: Reproduction) -> int:
@@ -88,7 +90,7 @@ def follow(job: Job) -> str:
     reproduction = run.reproduction
     if reproduction.retired:
         return "its reproduction was retired while it waited"
-    if job.requires == reproduction.requires:
+    if job.requires == reproduction.requires and run.declaration == reproduction.declaration:
         return ""
     size = reproduction.spec["sizes"].get(run.size)
     if size is None:

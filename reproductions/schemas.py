@@ -69,7 +69,7 @@ class RunOut(Schema):
     customised: bool = Field(description="whether a parameter differs from its size's own")
     scale: str
     measurement: str = Field(description="fingerprint of all that ran")
-    declaration: str = Field(description="fingerprint of checks, sizes, limits and plots")
+    declaration: str = Field(description="fingerprint of the checks, sizes, limits and plots that judge it")
     is_stale: bool = Field(description="whether all that runs has changed since: outdated")
     record: str = Field(description="the file of the project's records that it came with; empty for a run of here")
     uid: uuid.UUID

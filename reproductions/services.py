@@ -167,10 +167,8 @@ def sync() -> dict[str, int]:
 
 def _upsert(data: dict) -> None:
     work = Work.objects.get(slug=data["slug"])
-    fields = {name: data[name] for name in ("question", "measurement", "declaration")} | {
-        "spec": data,
-        "retired": False,
-    }
+    fields = {name: data[name] for name in ("question", "measurement", "declaration")}
+    fields |= {"spec": data, "retired": False}
     reproduction, _ = Reproduction.objects.update_or_create(work=work, defaults=fields)
     headlines.refresh(reproduction)
 

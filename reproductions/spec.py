@@ -38,7 +38,6 @@ REPLICATED, CONTRADICTED, INCONCLUSIVE = "replicated", "contradicted", "inconclu
 NO_RESULT, NOT_TESTABLE, COMPUTED = "no result", "not testable here", "computed"
 WORST_FIRST = (CONTRADICTED, NO_RESULT, INCONCLUSIVE, NOT_TESTABLE, REPLICATED, COMPUTED)
 ASKED = {"size", "device", "seed"}  # of every run, beside its parameters
-DESCRIBING = ("spec", "metrics", "parameters", "plots", "identity")  # modules that `describe` goes through
 NEEDS = {"any": "", "cuda": "needs a CUDA GPU", "multi-gpu": "needs several GPUs"}
 
 
@@ -223,9 +222,9 @@ def measurement_of(slug: str) -> str:
 
 
 def source_of(slug: str) -> str:
-    """Of the bytes that `describe` depends on, beside the measurement: the web loads a work again when they change."""
-    files = [path_of(slug), equivalent.FILE, *(ROOT / "reproductions" / f"{name}.py" for name in DESCRIBING)]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()[:16]
+    """Digest all files that a declaration can come from: the web loads a work again when one of them changes."""
+    paths = [*identity.files(module_of(slug)), equivalent.FILE]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths if path.is_file())).hexdigest()[:16]
 
 
 def check_to_json(check: Check | Untested) -> dict:

@@ -68,8 +68,7 @@ def _sort(found: Module, node: ast.stmt, module: str) -> None:
     if isinstance(node, ast.Import | ast.ImportFrom):
         found.scope.update(imported(node))
         return
-    names = sorted(bound([node]))
-    for name in names:
+    for name in sorted(bound([node])):
         found.definitions.setdefault(name, []).append(node)
         found.scope[name] = Reference(module, name)
     plain = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or _only_names(node)
@@ -124,24 +123,24 @@ def imported(node: ast.Import | ast.ImportFrom) -> Scope:
     return found
 
 
-def bound(body: list) -> set[str]:
-    """Names that statements bind in their own scope."""
-    names: set[str] = set()
+def bound(body: list) -> Scope:
+    """Names that statements bind in their own scope: what an import refers to, None for locals."""
+    names: Scope = {}
     waiting = list(body)
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
+            names[node.name] = None
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names.update(imported(node))
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
-            names.add(node.id)
+            names[node.id] = None
         elif isinstance(node, ast.Lambda):
             pass
         elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
             waiting += [n for n in ast.walk(node) if isinstance(n, ast.NamedExpr)]
         else:
-            names.update(n for n in (getattr(node, "rest", None), _capture(node)) if n)
+            names.update(dict.fromkeys(n for n in (getattr(node, "rest", None), _capture(node)) if n))
             waiting += ast.iter_child_nodes(node)
     return names
 

@@ -25,6 +25,11 @@ class Migration(migrations.Migration):
         migrations.AddField(
             "run",
             "declaration",
-            models.CharField(default="", max_length=16, help_text="fingerprint of what its page showed"),
+            models.CharField(default="", max_length=16, help_text="fingerprint of the one that judges it"),
+        ),
+        migrations.AlterField(
+            "run",
+            "checks",
+            models.JSONField(help_text="the checks it is judged by: the present ones unless it is outdated"),
         ),
     ]

@@ -1,10 +1,12 @@
 """What makes results outdated, and what does not: edits to a copy of the sources, and the works that each reaches."""
 
 import shutil
+import sys
 
 import pytest
 
 from reproductions import data_files, identity, normal_form, spec, syntax
+from reproductions.lab import measure
 from reproductions.syntax import Reference
 
 SOME = ("flashattention", "h2o", "online-softmax", "online-softmax-to-flashattention", "rope", "streaming-llm", "vllm")
@@ -167,3 +169,40 @@ def test_it_is_the_same_on_every_version_of_python(tree):
     (tree / "kernels" / "versions.py").write_text(VERSIONS)
     forget()
     assert identity.fingerprint([Reference("kernels.versions", "run")]) == "ad289b0cfb762900"
+
+
+NAMING = {"reproductions.identity", "reproductions.normal_form", "reproductions.syntax", "reproductions.data_files"}
+
+
+def ran(call) -> set[tuple[str, str]]:
+    """(module, top-level name) of every function of this project that was called meanwhile in this thread; not what
+    names a measurement, nor what a dataclass makes.
+    """
+    codes = set()
+
+    def note(frame, event, argument):
+        if event == "call":
+            codes.add((frame.f_globals.get("__name__", ""), frame.f_code.co_qualname.partition(".")[0]))
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    made = ("<", "__create_fn__")
+    return {
+        (module, name)
+        for module, name in codes
+        if module.partition(".")[0] in syntax.PACKAGES and module not in NAMING and not name.startswith(made)
+    }
+
+
+@pytest.mark.parametrize("slug", ["bytetransformer", "deebert", "flash-decoding", "streaming-attention-approximation"])
+def test_all_that_ran_is_reached(slug, tmp_path):
+    """Another way to the same: watch a run, and look for each function that was called among those that are reached."""
+    work = spec.load(slug)
+    roots = [Reference(spec.module_of(slug), "run"), *identity.STARTS]
+    reached = {(found.module, found.name.partition(".")[0]) for found in identity.reached(roots)}
+    options = {"device": "cpu", "seed": 0, "threads": 1, "on_progress": None}
+    called = ran(lambda: measure(work.run, work.sizes["smoke"].parameters, tmp_path, **options))
+    assert len(called) > 5 and called <= reached

@@ -45,7 +45,7 @@ class TestStale:
             page = reader.get(address).content.decode()
             assert f'action="/runs/{old.pk}/again/"' in page
             assert 'class="chip verdict-replicated"' in page
-        assert "these results are stale" in text(reader.get(f"/runs/{old.pk}/"))
+        assert "outdated: the code has changed since" in text(reader.get(f"/runs/{old.pk}/"))
         assert reader.post(f"/runs/{old.pk}/again/").status_code == 302
         again = Run.objects.first()
         assert (again.measurement, again.size, again.job.status) == ("1" * 16, "cpu", "queued")
