@@ -64,7 +64,7 @@ def test_nothing_stored_is_one_line(installation):
 
 
 def python_of_texts() -> str:
-    """The version, such as 3.11, by which works that read the standard library were measured: their texts are its own."""
+    """Return the version, such as 3.11, by which the works that read the standard library were measured."""
     own = Reference("reproductions.data_files", "standard_library")
     works = [s for s in spec.slugs() if own in identity.reached([Reference(spec.module_of(s), "run")])]
     found = Run.objects.exclude(record="").filter(reproduction__work__slug__in=works)
